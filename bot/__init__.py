@@ -1,0 +1,1 @@
+"""The conversation: everything the owner sees and says in the chat."""

@@ -1,0 +1,302 @@
+"""Journal events as chat messages: pure functions from an event to Telegram HTML.
+
+The first line carries the whole news and begins with the badge, because it is read on a lock screen.
+An event without a card is not worth a message (orders on their way, marks, dropped edges, funding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, Final
+
+from bot.text import (
+    coin,
+    duration,
+    fitted,
+    moment,
+    money,
+    multiple,
+    percent,
+    price,
+    prose,
+    quantity,
+    share,
+    word,
+)
+from trading.events import (
+    AgentAnswer,
+    AlertRaised,
+    Event,
+    OrderCancelled,
+    OrderDoubted,
+    OrderFilled,
+    OrderRefused,
+    SessionStarted,
+    StopMoved,
+    TradeClosed,
+    TradingPaused,
+    TradingResumed,
+    VerdictReached,
+)
+from trading.model import ExitReason, OrderSide, Purpose, Side
+
+_HEADLINE_REASON: Final = 120
+_SENTENCE: Final = 240
+_MOST_REASONS: Final = 6
+_MOST_ANSWERS: Final = 6
+_MOST_FOUND: Final = 12
+_EXITS: Final[Mapping[ExitReason, str]] = MappingProxyType(
+    {
+        ExitReason.STOP: "stop",
+        ExitReason.TAKE_PROFIT: "take profit",
+        ExitReason.TRAILING: "trailing stop",
+        ExitReason.SIGNAL: "opposite signal",
+        ExitReason.MANUAL: "closed by hand",
+        ExitReason.EXTERNAL: "closed outside the bot",
+    }
+)
+_CANCELLED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "expired": "not filled in time",
+        "run_away": "the price ran away",
+        "flat": "the position is closed",
+        "manual": "cancelled by hand",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What every card needs besides its event: the badge that comes first and the reader's time zone."""
+
+    badge: str
+    zone: tzinfo = UTC
+
+    @property
+    def lead(self) -> str:
+        """The badge, safe and short."""
+        return word(self.badge, 24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """The trades closed on one UTC day of market time so far, the one just reported among them."""
+
+    pnl: Decimal = Decimal(0)
+    trades: int = 0
+    wins: int = 0
+
+    def plus(self, pnl: Decimal) -> Day:
+        """The day with one more closed trade."""
+        return Day(pnl=self.pnl + pnl, trades=self.trades + 1, wins=self.wins + (pnl > 0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A message to be: `verdict_id` is the decision whose thread it belongs to; `opens_thread` starts one."""
+
+    text: str
+    verdict_id: int | None = None
+    opens_thread: bool = False
+    silent: bool = False
+    urgent: bool = False
+
+
+def draw(event: Event, look: Look, day: Day | None = None) -> Card | None:
+    """The card of an event, None when it gives no message. `day` is shown under an exit."""
+    if isinstance(event, TradeClosed):
+        return Card(text=exit_card(event, look, day), verdict_id=event.verdict_id)
+    draughtsman = _CARDS.get(type(event))
+    return draughtsman(event, look) if draughtsman else None
+
+
+def verdict_card(event: VerdictReached, look: Look) -> str:
+    """The decision on one candidate with all that led to it."""
+    return fitted([_verdict_headline(event, look), *_verdict_numbers(event, look), *_verdict_voices(event)])
+
+
+def _verdict_headline(event: VerdictReached, look: Look) -> str:
+    state = "APPROVED" if event.approved else "REJECTED"
+    head = f"{look.lead} <b>{state} #{event.verdict_id} {_side(event.side)} {coin(event.symbol)}</b>"
+    if event.approved:
+        risk = f"risk {money(event.risk_usdt, sign=False)} ({share(event.risk_usdt, event.equity)})"
+        return f"{head} {quantity(event.qty)} at {price(event.entry)}, {risk}"
+    by = f" by {word(event.gate)}" if event.gate else ""
+    why = f": {prose(event.reasons[0], _HEADLINE_REASON)}" if event.reasons else ""
+    return f"{head}{by}{why}"
+
+
+def _verdict_numbers(event: VerdictReached, look: Look) -> list[str]:
+    target = price(event.take_profit) if event.take_profit is not None else "trailing"
+    lines = [f"Entry {price(event.entry)}  SL {price(event.stop)}  TP {target}"]
+    facts = [f"1R {price(event.r_distance)}"]
+    if event.atr is not None:
+        facts.append(f"ATR {price(event.atr)}")
+    facts += [f"close {price(event.close)}", f"bar {moment(event.signal_time, look.zone)}"]
+    lines.append(" · ".join(facts))
+    if event.approved and event.size_modifier < 1:
+        lines.append(f"Size shrunk to {percent(event.size_modifier, 0)} by the council")
+    return lines
+
+
+def _verdict_voices(event: VerdictReached) -> list[str]:
+    lines = [f"Council {word(event.council)}: {_votes(event.answers)}" if event.answers else ""]
+    strongest = _strongest_no(event.answers)
+    if strongest:
+        lines.append(f"Strongest no: “{prose(strongest, _SENTENCE)}”")
+    told = event.reasons if event.approved else event.reasons[1:]
+    if not event.approved and event.reasons and len(event.reasons[0]) > _HEADLINE_REASON:
+        told = event.reasons
+    lines += [f"– {prose(reason, _SENTENCE)}" for reason in told[:_MOST_REASONS]]
+    return [line for line in lines if line]
+
+
+def _votes(answers: tuple[AgentAnswer, ...]) -> str:
+    return " · ".join(_vote(answer) for answer in answers[:_MOST_ANSWERS])
+
+
+def _vote(answer: AgentAnswer) -> str:
+    """`Quant SHORT 0.61`; what failed says how: `Quant TIMEOUT`."""
+    name = word(answer.agent).replace("_", " ").capitalize()
+    if answer.status.upper() != "OK":
+        return f"{name} {word(answer.status)}"
+    return f"{name} {word(answer.vote)}" + (f" {answer.p_win:.2f}" if answer.p_win is not None else "")
+
+
+def _strongest_no(answers: tuple[AgentAnswer, ...]) -> str:
+    """The counter-argument of whoever believes least in the trade."""
+    against = [answer for answer in answers if answer.against.strip()]
+    return min(against, key=lambda each: 1.0 if each.p_win is None else each.p_win).against if against else ""
+
+
+def fill_card(event: OrderFilled, look: Look) -> str:
+    """One execution: what, how much, at which price, how far from the one asked for."""
+    opening = event.purpose is Purpose.ENTRY
+    side = _side(_position_side(event))
+    what = "filled" if opening else f"{word(event.purpose.value).replace('_', ' ')} filled"
+    head = f"{_about(look, event.verdict_id)} <b>{side} {coin(event.symbol)} {what}</b>"
+    lines = [f"{head} {quantity(event.qty)} at {price(event.price)}"]
+    slip = f", slip {event.slippage_bp:+.1f} bp" if event.slippage_bp is not None else ""
+    lines.append(f"Fee {money(event.fee, sign=False)} ({'maker' if event.maker else 'taker'}){slip}")
+    if event.stop is not None:
+        lines.append(f"Stop {price(event.stop)} on the exchange")
+    if event.risk_usdt is not None:
+        lines.append(f"Risk {money(event.risk_usdt, sign=False)}")
+    return fitted(lines)
+
+
+def _position_side(event: OrderFilled) -> Side:
+    bought = event.side is OrderSide.BUY
+    return Side.LONG if bought == (event.purpose is Purpose.ENTRY) else Side.SHORT
+
+
+def exit_card(event: TradeClosed, look: Look, day: Day | None) -> str:
+    """The finished trade in four lines."""
+    head = f"{_about(look, event.verdict_id)} <b>CLOSED {coin(event.symbol)}</b>"
+    way = f"{price(event.entry_price)} → {price(event.exit_price)}"
+    lines = [
+        f"{head} <b>{money(event.pnl)} {multiple(event.r)}</b> {_EXITS[event.exit_reason]}",
+        f"{_side(event.side)} {quantity(event.qty)}: {way} in {duration(event.exit_time - event.entry_time)}",
+        f"Fees {money(event.fees, sign=False, unit='')}, funding {money(event.funding.copy_negate(), unit='')}",
+        f"Best {multiple(event.best_r)}, worst {multiple(event.worst_r)}",
+        f"Cash {money(event.cash, sign=False)}",
+    ]
+    if day is not None:
+        lines.insert(4, f"Today {money(day.pnl)} ({day.wins}/{day.trades})")
+    return fitted(lines)
+
+
+def stop_card(event: StopMoved, look: Look) -> str:
+    """The trailing stop's new level."""
+    head = f"{_about(look, event.verdict_id)} <b>{coin(event.symbol)} stop {price(event.new)}</b>"
+    return f"{head} (was {price(event.old)}), locks in {multiple(event.level_r)}"
+
+
+def cancelled_card(event: OrderCancelled, look: Look) -> str:
+    """A resting order that left the book unfilled."""
+    why = _CANCELLED.get(event.reason) or prose(event.reason, _SENTENCE)
+    what = word(event.purpose.value).replace("_", " ")
+    return f"{_about(look, event.verdict_id)} <b>{coin(event.symbol)} {what} cancelled</b>: {why}"
+
+
+def refused_card(event: OrderRefused, look: Look) -> str:
+    """The exchange said no."""
+    head = f"{look.lead} <b>{coin(event.symbol)} order refused</b> by the exchange"
+    return fitted([f"{head}: {prose(event.reason, _SENTENCE)}", f"Order {word(event.link_id, 40)}"])
+
+
+def doubted_card(event: OrderDoubted, look: Look) -> str:
+    """An order whose fate is being looked up."""
+    head = f"{look.lead} <b>{coin(event.symbol)} order in doubt</b>: {prose(event.reason, _SENTENCE)}"
+    return fitted([head, f"No new entry on it until order {word(event.link_id, 40)} is known."])
+
+
+def session_card(event: SessionStarted, look: Look) -> str:
+    """The restart report: what came up and what reconciling found."""
+    markets = ", ".join(coin(symbol) for symbol in event.symbols[:8])
+    if len(event.symbols) > 8:
+        markets += f" and {len(event.symbols) - 8} more"
+    how = "carries on" if event.resumed else "starts"
+    start = f"Started with {money(event.initial_equity, sign=False)}"
+    lines = [f"{look.lead} <b>Conclave {how}</b>: {markets or 'no market'}, {_interval(event)} bars", start]
+    lines += [f"– {prose(line, _SENTENCE)}" for line in event.found[:_MOST_FOUND]]
+    if len(event.found) > _MOST_FOUND:
+        lines.append(f"… {len(event.found) - _MOST_FOUND} more lines")
+    return fitted(lines)
+
+
+def _interval(event: SessionStarted) -> str:
+    minutes = event.interval_minutes
+    return f"{minutes // 60}h" if minutes >= 60 and minutes % 60 == 0 else f"{minutes}m"
+
+
+def paused_card(event: TradingPaused, look: Look) -> str:
+    """No new entries from now on."""
+    return f"{look.lead} <b>PAUSED</b> by {word(event.by, 40)}: no new entries; stops and exits go on"
+
+
+def resumed_card(event: TradingResumed, look: Look) -> str:
+    """Entries are allowed again."""
+    return f"{look.lead} <b>RESUMED</b> by {word(event.by, 40)}: new entries are allowed again"
+
+
+def alert_card(event: AlertRaised, look: Look) -> str:
+    """Something the owner must know."""
+    return f"{look.lead} <b>ALERT {word(event.kind, 40)}</b>: {prose(event.text, 1000)}"
+
+
+def _about(look: Look, verdict_id: int | None) -> str:
+    return f"{look.lead} #{verdict_id}" if verdict_id is not None else look.lead
+
+
+def _side(side: Side) -> str:
+    return side.value.upper()
+
+
+def _verdict(event: VerdictReached, look: Look) -> Card:
+    text = verdict_card(event, look)
+    return Card(text=text, verdict_id=event.verdict_id, opens_thread=True, silent=not event.approved)
+
+
+_CARDS: Final[Mapping[type[Event], Callable[[Any, Look], Card]]] = MappingProxyType(
+    {
+        VerdictReached: _verdict,
+        OrderFilled: lambda event, look: Card(text=fill_card(event, look), verdict_id=event.verdict_id),
+        StopMoved: lambda event, look: Card(
+            text=stop_card(event, look), verdict_id=event.verdict_id, silent=True
+        ),
+        OrderCancelled: lambda event, look: Card(
+            text=cancelled_card(event, look), verdict_id=event.verdict_id, silent=True
+        ),
+        OrderRefused: lambda event, look: Card(text=refused_card(event, look)),
+        OrderDoubted: lambda event, look: Card(text=doubted_card(event, look)),
+        SessionStarted: lambda event, look: Card(text=session_card(event, look)),
+        TradingPaused: lambda event, look: Card(text=paused_card(event, look)),
+        TradingResumed: lambda event, look: Card(text=resumed_card(event, look)),
+        AlertRaised: lambda event, look: Card(text=alert_card(event, look), urgent=True),
+    }
+)

@@ -1,0 +1,145 @@
+"""From the journal to the outbox: tails the journal by a stored cursor and writes each event's card.
+
+Cards and cursor are committed together and every message has a key made from the event's place in the
+journal: a crash anywhere neither loses nor doubles one, and a slow or dead Telegram never delays a trade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, date
+from itertools import dropwhile
+from typing import Final
+
+from bot.cards import Card, Day, Look, draw
+from bot.ports import update_of
+from storage.journal import SqlJournal
+from storage.outbox import NewMessage, Outbox
+from storage.queries import Records
+from storage.signal import Signal
+from trading.events import Event, TradeClosed, TradingPaused, TradingResumed
+from trading.ports import Recorded
+
+CURSOR: Final = "notifier"
+URGENT: Final = 0
+ANSWER: Final = 10
+EVENT: Final = 20
+_BATCH: Final = 500
+_RECENT: Final = 200
+
+
+class Notifier:
+    """One task. `settled` is told the update whose command took effect, before the effect is reported."""
+
+    def __init__(
+        self,
+        *,
+        journal: SqlJournal,
+        outbox: Outbox,
+        records: Records,
+        look: Look,
+        recipients: Sequence[int],
+        settled: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._journal = journal
+        self._outbox = outbox
+        self._look = look
+        self._recipients = tuple(recipients)
+        self._settled = settled
+        self._records = records
+        self._days = _Days(records)
+        self._seen = 0
+        self._progress = Signal()
+
+    async def run(self) -> None:
+        """Works until it is cancelled; after a failure it can simply be run again."""
+        self._days = _Days(self._records)
+        self._advance(await self._journal.cursor(CURSOR))
+        while True:
+            batch = await self._journal.read(self._seen, _BATCH)
+            if batch:
+                await self._report(batch)
+                self._advance(batch[-1].seq)
+            else:
+                await self._journal.grown(self._seen)
+
+    async def reached(self, seq: int) -> None:
+        """Returns once every event up to `seq` has its message in the outbox."""
+        while True:
+            waiter = self._progress.waiter()
+            if self._seen >= seq:
+                return
+            await waiter.wait()
+
+    def _advance(self, seq: int) -> None:
+        self._seen = seq
+        self._progress.ring()
+
+    async def _report(self, batch: Sequence[Recorded]) -> None:
+        messages: list[NewMessage] = []
+        for recorded in batch:
+            await self._settle(recorded.event)
+            day = await self._days.after(recorded.event)
+            card = draw(recorded.event, self._look, day)
+            if card is not None:
+                messages += [addressed(card, recorded.seq, chat) for chat in self._recipients]
+        await self._outbox.deliver(CURSOR, batch[-1].seq, messages)
+
+    async def _settle(self, event: Event) -> None:
+        if isinstance(event, TradingPaused | TradingResumed):
+            update = update_of(event.command)
+            if update is not None:
+                await self._settled(update)
+
+
+def addressed(card: Card, seq: int, chat: int) -> NewMessage:
+    """The card as a message to one chat: a verdict opens a thread, what follows on it replies there."""
+    thread = None if card.verdict_id is None else f"verdict:{card.verdict_id}:{chat}"
+    opens = card.opens_thread and thread is not None
+    return NewMessage(
+        key=thread if opens and thread is not None else f"ev:{seq}:{chat}",
+        chat_id=chat,
+        text=card.text,
+        thread=None if opens else thread,
+        priority=URGENT if card.urgent else EVENT,
+        silent=card.silent,
+    )
+
+
+class _Days:
+    """Sums of one UTC day of market time, rebuilt from the records when the notifier starts in its middle."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._date: date | None = None
+        self._day = Day()
+
+    async def after(self, event: Event) -> Day | None:
+        """The day so far, this trade included; None for an event that closes no trade."""
+        if not isinstance(event, TradeClosed):
+            return None
+        closed = _date(event)
+        if self._date is None:
+            self._day = await self._earlier(event)
+        elif closed != self._date:
+            self._day = Day()
+        self._date = closed
+        self._day = self._day.plus(event.pnl)
+        return self._day
+
+    async def _earlier(self, event: TradeClosed) -> Day:
+        """The trades of the same day that were closed before this one."""
+        found = await self._records.trades(_RECENT)
+        if event not in found:
+            found = await self._records.trades()
+        day = Day()
+        for trade in dropwhile(lambda each: each != event, found):
+            if _date(trade) != _date(event):
+                break
+            if trade != event:
+                day = day.plus(trade.pnl)
+        return day
+
+
+def _date(trade: TradeClosed) -> date:
+    return trade.exit_time.astimezone(UTC).date()

@@ -1,0 +1,298 @@
+"""The JSON face: how scripts and the page read the chat and act as its human.
+
+    GET  /phone/messages?after=N[&since=C][&last=K][&wait=S]    {"messages", "deleted", "cursor"}
+    POST /phone/messages {"text", "user_id"?, "reply_to"?}      the message
+    POST /phone/edits    {"message_id", "text", "user_id"?}     the message, corrected by its author
+    POST /phone/taps     {"message_id", "data", "user_id"?}     {"callback_query_id", "message_id", "data"}
+    GET  /phone/taps/ID                                         {..., "answered", "answer", "alert"}
+    GET  /phone/about                                           bot, owner, users, command menu
+    GET  /phone/events                                          server-sent events, nudges for the page
+    GET  /phone/files/ID/NAME                                   a photo or document
+
+What "after" means. `after=N` answers every message of the chat that was sent or edited after message N was
+sent: those with a larger message_id, and older ones whose last edit is younger than message N. So a poller
+that always passes the largest message_id it has seen misses neither a message nor an edit. It may see the
+same edit again until a newer message comes: messages are whole, so taking the later copy by message_id is
+enough. A poller that wants each change once passes back `cursor` as `since`, which takes the place of
+`after`. Both list messages by message_id; `deleted` are the ids deleted since. `wait` holds an empty answer
+for up to 60 s. `last` gives the newest K only.
+
+The chat is the owner's unless `user_id` says otherwise, in the query of a GET. A tap may come from another
+user than the chat's: it is delivered as from a group, so that a bot's check of who taps can be tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+from urllib.parse import quote
+
+from aiohttp import web
+
+from bot.phone.content import MAX_TEXT
+from bot.phone.errors import FaceRefusal
+from bot.phone.formatting import Formatted, is_utf8, plain, to_html, utf16_length
+from bot.phone.params import BIGGEST_ID
+from bot.phone.profile import menu
+from bot.phone.rows import Chat, Message, Tap
+from bot.phone.shapes import bot_shape
+from bot.phone.switchboard import Switchboard
+
+_PAGE: Final = 500
+_LONGEST_WAIT: Final = 60
+_KEEP_ALIVE_SECONDS: Final = 15
+
+
+class Face:
+    """Handlers for /phone/...; each raises FaceRefusal for what it does not accept."""
+
+    def __init__(self, board: Switchboard, owner_id: int) -> None:
+        self._board = board
+        self._store = board.store
+        self._owner_id = owner_id
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/phone/messages", self.messages),
+            web.post("/phone/messages", self.say),
+            web.post("/phone/edits", self.correct),
+            web.post("/phone/taps", self.tap),
+            web.get("/phone/taps/{tap_id:[0-9]{1,18}}", self.tapped),
+            web.get("/phone/about", self.about),
+            web.get("/phone/events", self.events),
+            web.get("/phone/files/{file_id}/{name}", self.file),
+        ]
+
+    async def messages(self, request: web.Request) -> web.Response:
+        """See the module's docstring."""
+        chat_id = self._user_id(request)
+        last, seconds = _number(request, "last", 0), min(_number(request, "wait", 0), _LONGEST_WAIT)
+        change = _number(request, "since", -1)
+        if change < 0:
+            change = self._store.change_at_creation(chat_id, _number(request, "after", 0))
+        if last > 0:
+            return web.json_response(self.newest(request, last))
+        await self._wait_beyond(chat_id, change, seconds)
+        found, cursor = await self._changed(chat_id, change)
+        return web.json_response(_listed(found, cursor, _origin(request)))
+
+    async def say(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        user = self._user(body)
+        text = _text(body)
+        reply_to = body.get("reply_to")
+        if reply_to is not None:
+            self._message(reply_to)
+        return web.json_response(face_shape(self._board.say(user, text, reply_to), _origin(request)))
+
+    async def correct(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        user, message = self._user(body), self._message(body.get("message_id"))
+        if message.from_bot or message.sender_id != user.chat_id:
+            raise FaceRefusal(f"message {message.message_id} is not from user {user.chat_id}")
+        return web.json_response(face_shape(self._board.correct(message, _text(body)), _origin(request)))
+
+    async def tap(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        message, data = self._message(body.get("message_id")), body.get("data")
+        if not isinstance(data, str):
+            raise FaceRefusal("data must be the data of a button, a string")
+        buttons = [button for row in message.keyboard or [] for button in row]
+        if not any(button.get("callback_data") == data for button in buttons):
+            raise FaceRefusal(f"message {message.message_id} has no button with data {data!r}")
+        tap_id = self._board.tap(self._user(body), message, data)
+        answer = {"callback_query_id": str(tap_id), "message_id": message.message_id, "data": data}
+        return web.json_response(answer)
+
+    async def tapped(self, request: web.Request) -> web.Response:
+        tap = self._store.tap(int(request.match_info["tap_id"]))
+        if tap is None:
+            raise FaceRefusal("no such tap", 404)
+        return web.json_response(_tap_shape(tap))
+
+    async def about(self, request: web.Request) -> web.Response:
+        return web.json_response(self.described(request))
+
+    def newest(self, request: web.Request, count: int) -> dict[str, Any]:
+        """The chat's last `count` messages as `GET /phone/messages` shows them."""
+        chat_id = self._user_id(request)
+        newest = self._store.last_messages(chat_id, count)
+        return _listed(reversed(newest), self._store.last_change(chat_id), _origin(request))
+
+    def described(self, request: web.Request) -> dict[str, Any]:
+        """Who talks here: the bot, the users, and the commands of the chat's menu."""
+        chat_id = self._user_id(request)
+        users = [{"user_id": chat.chat_id, "name": chat.first_name} for chat in self._store.chats()]
+        bot = {
+            "name": bot_shape(self._store, 0)["first_name"],
+            "description": self._store.fact("description:") or "",
+        }
+        commands = menu(self._store, chat_id)
+        return {"bot": bot, "owner_id": self._owner_id, "users": users, "commands": commands}
+
+    async def file(self, request: web.Request) -> web.Response:
+        file = self._store.file(request.match_info["file_id"])
+        if file is None:
+            raise FaceRefusal("no such file", 404)
+        kind = "inline" if file.width else "attachment"
+        headers = {"Content-Disposition": f"{kind}; filename*=UTF-8''{quote(file.name, safe='')}"}
+        mime = file.mime if re.fullmatch(r"[\w.+-]+/[\w.+-]+", file.mime) else "application/octet-stream"
+        return web.Response(body=self._store.content(file.file_id), content_type=mime, headers=headers)
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Nudges of the chat: change, action, answer, commands. The page fetches changes by its cursor."""
+        chat_id = self._user_id(request)
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        )
+        queue = self._board.feed.subscribe()
+        try:
+            await response.prepare(request)
+            await response.write(b"retry: 1000\n\n")
+            while (event := await _next(queue)) is not None:
+                name, data = event
+                if data.get("user_id") in (None, chat_id):
+                    await response.write(f"event: {name}\ndata: {json.dumps(data)}\n\n".encode())
+        except ConnectionError:
+            return response
+        finally:
+            self._board.feed.unsubscribe(queue)
+        return response
+
+    async def _wait_beyond(self, chat_id: int, change: int, seconds: int) -> None:
+        now = asyncio.get_running_loop().time
+        deadline = now() + seconds
+        while (
+            self._store.last_change(chat_id) <= change and now() < deadline and not self._board.changes.closed
+        ):
+            await self._board.changes.wait(deadline - now())
+
+    async def _changed(self, chat_id: int, change: int) -> tuple[list[Message], int]:
+        """Read a page at a time, so that a long history does not hold up the loop; sorted by message_id."""
+        found: dict[int, Message] = {}
+        while True:
+            page = self._store.messages_changed_after(chat_id, change, _PAGE)
+            found.update((message.message_id, message) for message in page)
+            change = page[-1].changed if page else change
+            if len(page) < _PAGE:
+                return [found[message_id] for message_id in sorted(found)], change
+            await asyncio.sleep(0)
+
+    def _user_id(self, request: web.Request) -> int:
+        return _number(request, "user_id", self._owner_id)
+
+    def _user(self, body: dict[str, Any]) -> Chat:
+        """The acting user; one who was never seen gets a chat of their own."""
+        user_id = body.get("user_id", self._owner_id)
+        if not isinstance(user_id, int) or isinstance(user_id, bool) or not 0 < user_id < BIGGEST_ID:
+            raise FaceRefusal("user_id must be a positive whole number")
+        chat = self._store.chat(user_id)
+        if chat is None:
+            chat = Chat(chat_id=user_id, first_name=f"Stranger {user_id}", username=f"stranger_{user_id}")
+            with self._store.writing():
+                self._store.save_chat(chat)
+        return chat
+
+    def _message(self, message_id: Any) -> Message:
+        if not isinstance(message_id, int) or isinstance(message_id, bool) or abs(message_id) > BIGGEST_ID:
+            raise FaceRefusal("message_id must be a whole number")
+        message = self._store.message(message_id)
+        if message is None:
+            raise FaceRefusal(f"there is no message {message_id}")
+        return message
+
+
+def _listed(messages: Iterable[Message], cursor: int, origin: str) -> dict[str, Any]:
+    shown: list[dict[str, Any]] = []
+    deleted: list[int] = []
+    for message in messages:
+        if message.deleted:
+            deleted.append(message.message_id)
+        else:
+            shown.append(face_shape(message, origin))
+    return {"messages": shown, "deleted": deleted, "cursor": cursor}
+
+
+def face_shape(message: Message, origin: str) -> dict[str, Any]:
+    """One message as the face shows it; `html` is safe to put into a page."""
+    media = message.media
+    url = f"{origin}/phone/files/{media.file.file_id}/{quote(media.file.name, safe='')}" if media else None
+    rows = [[_button_shape(button) for button in row] for row in message.keyboard or []]
+    return {
+        "message_id": message.message_id,
+        "from": "bot" if message.from_bot else "user",
+        "date": message.date,
+        "edit_date": message.edit_date,
+        "text": None if media else message.body.text,
+        "caption": message.body.text or None if media else None,
+        "html": to_html(message.body),
+        "reply_to": message.reply_to,
+        "photo": url if media and media.kind == "photo" else None,
+        "photo_size": [media.file.width, media.file.height] if media and media.kind == "photo" else None,
+        "document": url if media and media.kind == "document" else None,
+        "buttons": rows,
+    }
+
+
+def _button_shape(button: dict[str, Any]) -> dict[str, Any]:
+    shape = {"text": button["text"], "data": button.get("callback_data")}
+    return shape | {"url": button["url"]} if "url" in button else shape
+
+
+def _tap_shape(tap: Tap) -> dict[str, Any]:
+    return {
+        "callback_query_id": str(tap.tap_id),
+        "message_id": tap.message_id,
+        "data": tap.data,
+        "user_id": tap.user_id,
+        "answered": tap.answered,
+        "answer": tap.answer,
+        "alert": tap.alert,
+    }
+
+
+async def _next(queue: asyncio.Queue[Any]) -> Any:
+    """The next event; an idle stream gets a "ping" now and then, so that a dead reader is noticed."""
+    try:
+        async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
+            return await queue.get()
+    except TimeoutError:
+        return "ping", {}
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.read())
+    except ValueError as error:
+        raise FaceRefusal(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise FaceRefusal('the body must be a JSON object such as {"text": "/status"}')
+    return body
+
+
+def _text(body: dict[str, Any]) -> Formatted:
+    text = body.get("text")
+    if not isinstance(text, str) or not is_utf8(text):
+        raise FaceRefusal("text must be a string")
+    formatted = plain(text)
+    if not formatted.text:
+        raise FaceRefusal("text is empty")
+    if utf16_length(formatted.text) > MAX_TEXT:
+        raise FaceRefusal(f"text is longer than {MAX_TEXT} characters")
+    return formatted
+
+
+def _number(request: web.Request, name: str, default: int) -> int:
+    value = request.query.get(name, "")
+    if not value:
+        return default
+    if not re.fullmatch(r"-?\d{1,18}", value):
+        raise FaceRefusal(f"{name} must be a whole number, not {value[:40]!r}")
+    return int(value)
+
+
+def _origin(request: web.Request) -> str:
+    return f"http://{request.host}"

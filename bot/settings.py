@@ -1,0 +1,573 @@
+"""Settings: what the environment and `config.json` say, checked whole before anything starts.
+
+`Settings` holds secrets, addresses and choices of the environment (and of `.env`, which the environment
+overrides); an empty variable is an unset one. `TradingConfig` holds how to trade, from `config.json`.
+What is wrong is refused with every problem at once, one line each, naming the variable or the path of the
+field and never its value: `Misconfigured` for the environment and the file, `BadInput` for `--set`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import io
+import json
+import math
+import re
+import urllib.parse
+import zoneinfo
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from zoneinfo import ZoneInfo
+
+from dotenv.parser import parse_stream
+from pydantic import BeforeValidator, SecretStr, ValidationError, ValidationInfo
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from trading.errors import BadInput, Misconfigured
+from trading.exchange.simulated.instruments import KNOWN
+from trading.model import Instrument, exact
+from trading.parameters import AccountTerms, InstrumentTerms, Parameters, Range, TradeRules, near, param
+from trading.risk import Limits
+from trading.strategy import Strategy, strategies, strategy_named
+
+# Name → whether this version has it.
+EXCHANGES = {"paper": True, "demo": False, "testnet": False, "live": False}
+FEEDS = {"synthetic": True, "replay": True, "live": False}
+COUNCILS = {"rules": True, "off": True}
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+TIMEFRAMES = (1, 3, 5, 15, 30, 60, 120, 240, 360, 720, 1440)  # minutes; Bybit's kline intervals up to a day
+LONGEST_PERIOD = 100_000  # bars; TA-Lib refuses longer ones
+LARGEST_WHOLE = 10**15
+
+P = TypeVar("P", bound=Parameters)
+_TYPED = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?|nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+
+
+# The environment
+
+
+def _refuse(why: str) -> PydanticCustomError:
+    return PydanticCustomError("setting", "{why}", {"why": why})
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        raise _refuse("holds only blanks: write a value, or nothing at all")
+    if not value.strip().isprintable():
+        raise _refuse("holds a character that cannot be printed: write it again")
+    return value.strip()
+
+
+def _number(least: int, most: int, meaning: str) -> Callable[[object], object]:
+    def check(value: object) -> object:
+        text = _text(value)
+        if isinstance(text, str) and not re.fullmatch(r"\d{1,18}", text, flags=re.ASCII):
+            raise _refuse(f"must be {meaning}, in digits")
+        if isinstance(text, str | int) and not least <= int(text) <= most:
+            raise _refuse(f"must be {meaning}, between {least} and {most}")
+        return int(text) if isinstance(text, str) else text
+
+    return check
+
+
+_user_id = _number(1, 2**52 - 1, "a numeric Telegram user id")
+
+
+def _user_ids(value: object) -> object:
+    text = _text(value)
+    if not isinstance(text, str):
+        return text
+    return tuple(dict.fromkeys(_user_id(part) for part in text.split(",")))
+
+
+def _choice(known: Mapping[str, bool]) -> Callable[[object], object]:
+    def check(value: object) -> object:
+        name = _text(value)
+        if not isinstance(name, str):
+            return name
+        ready = ", ".join(each for each, available in known.items() if available)
+        if name.lower() not in known:
+            raise _refuse(f"must be one of {', '.join(known)}{near(name.lower(), known)}")
+        if not known[name.lower()]:
+            raise _refuse(f"={name.lower()} is not available in this version: choose one of {ready}")
+        return name.lower()
+
+    return check
+
+
+def _log_level(value: object) -> object:
+    name = _text(value)
+    if isinstance(name, str) and name.upper() not in LOG_LEVELS:
+        raise _refuse(f"must be one of {', '.join(LOG_LEVELS)}{near(name.upper(), LOG_LEVELS)}")
+    return name.upper() if isinstance(name, str) else name
+
+
+def _api_url(value: object) -> object:
+    text = _text(value)
+    if not isinstance(text, str):
+        return text
+    try:
+        parts = urllib.parse.urlsplit(text)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        sound = False
+    if not sound or " " in text:
+        raise _refuse("must be an address such as http://127.0.0.1:8081")
+    return text.rstrip("/")
+
+
+def _token(value: object, info: ValidationInfo) -> object:
+    text = _text(value.get_secret_value() if isinstance(value, SecretStr) else value)
+    if not isinstance(text, str):
+        return text
+    if info.data.get("telegram_api_url") is None and not re.fullmatch(r"\d{3,}:[\w-]{20,}", text, re.ASCII):
+        raise _refuse("is not a bot token: @BotFather gives one, such as 123456:ABC-DEF…")
+    if re.search(r"[\s/?#%]", text):
+        raise _refuse("holds a character that no bot token has: write it again")
+    return text
+
+
+def _database_url(value: object) -> object:
+    text = _text(value.get_secret_value() if isinstance(value, SecretStr) else value)
+    if not isinstance(text, str):
+        return text
+    if re.match(r"postgres", text):
+        raise _refuse("PostgreSQL is not available in this version: use sqlite:///PATH, or leave it empty")
+    if not re.fullmatch(r"sqlite(\+aiosqlite)?:///.+", text):
+        raise _refuse("must be an address such as sqlite:///data/conclave.db")
+    return text
+
+
+def _data_dir(value: object) -> object:
+    text = _text(value)
+    if not isinstance(text, str):
+        return text
+    try:
+        path = Path(text).expanduser()
+        blocked = path.exists() and not path.is_dir()
+    except (OSError, RuntimeError):  # a name too long; no home folder for ~
+        raise _refuse("is no possible folder: write the whole path") from None
+    if blocked:
+        raise _refuse("is a file: name a folder")
+    return path
+
+
+def _zone(value: object) -> object:
+    name = _text(value)
+    if not isinstance(name, str):
+        return name
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # not found; not a plain name; a folder of zones
+        hint = near(name, zoneinfo.available_timezones())
+        raise _refuse(f"must be an IANA time zone such as Europe/Berlin{hint}") from None
+    return name
+
+
+class Settings(BaseSettings):
+    """What the environment says; `read_settings` builds it and turns what is wrong into `Misconfigured`."""
+
+    model_config = SettingsConfigDict(
+        alias_generator=str.upper,
+        case_sensitive=True,
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    telegram_api_url: Annotated[str | None, BeforeValidator(_api_url)] = None
+    telegram_bot_token: Annotated[SecretStr | None, BeforeValidator(_token)] = None
+    telegram_owner_id: Annotated[int | None, BeforeValidator(_user_id)] = None
+    telegram_operators: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_user_ids)] = ()
+    telegram_viewers: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_user_ids)] = ()
+    exchange: Annotated[str, BeforeValidator(_choice(EXCHANGES))] = "paper"
+    feed: Annotated[str, BeforeValidator(_choice(FEEDS))] = "synthetic"
+    council_mode: Annotated[str | None, BeforeValidator(_choice(COUNCILS))] = None  # None: config.json says
+    database_url: Annotated[SecretStr | None, BeforeValidator(_database_url)] = None
+    data_dir: Annotated[Path, BeforeValidator(_data_dir)] = Path("data")
+    log_level: Annotated[str, BeforeValidator(_log_level)] = "INFO"
+    phone_port: Annotated[int, BeforeValidator(_number(0, 65535, "a port (0 takes any free one)"))] = 8080
+    timezone: Annotated[str, BeforeValidator(_zone)] = "UTC"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of times in the chat."""
+        return ZoneInfo(self.timezone)
+
+
+def read_settings(env_file: Path = Path(".env")) -> Settings:
+    """The environment over `env_file` (which may be missing); `Misconfigured` names every problem at once."""
+    problems = _env_file_problems(env_file)
+    try:
+        settings = Settings(_env_file=env_file)  # type: ignore[call-arg]  # pydantic-settings' own argument
+    except ValidationError as error:
+        problems += [_env_problem(each["loc"], each["msg"]) for each in error.errors(include_input=False)]
+    else:
+        if not problems:
+            return settings
+    raise Misconfigured("\n".join(problems))
+
+
+def _env_problem(loc: tuple[int | str, ...], why: str) -> str:
+    name = str(loc[0]).upper()
+    return f"{name}{why}" if why.startswith("=") else f"{name}: {why}"
+
+
+def _env_file_problems(path: Path) -> list[str]:
+    """Lines that are no assignments, and names that were probably meant to be another."""
+    problems = []
+    known = [name.upper() for name in Settings.model_fields]
+    for binding in parse_stream(io.StringIO(_file_text(path) or "")):
+        if binding.error:
+            problems.append(f"{path}: line {binding.original.line} is not of the form NAME=value")
+        elif binding.key and binding.key not in known:
+            close = difflib.get_close_matches(binding.key.upper(), known, n=1, cutoff=0.8)
+            if close:
+                problems.append(f"{path}: {_shown(binding.key)}: unknown name (did you mean {close[0]}?)")
+    return problems
+
+
+def _file_text(path: Path) -> str | None:
+    """A text file's content, None when there is no such file; `Misconfigured` when it cannot be read."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "its name is not possible"
+        raise Misconfigured(f"{path} cannot be read: {reason}") from error
+    if content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise Misconfigured(f"{path} begins with a byte order mark: save it as UTF-8 without one")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise Misconfigured(f"{path}: line {line} is not UTF-8: save the file as UTF-8") from None
+
+
+def _shown(name: str) -> str:
+    """A name from a file as it may stand in a message: printable and short."""
+    name = name if name.isprintable() else ascii(name)
+    return name if len(name) <= 40 else name[:39] + "…"
+
+
+# config.json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketTerms(Parameters):
+    """The synthetic market that paper trading runs on when no candle file is named."""
+
+    seed: int = param(1, "seed of the synthetic market: the same seed, the same prices")
+    speed: float = param(2880.0, "market time over wall time; 0 is as fast as the engine follows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradingConfig:
+    """How to trade: `config.json`, checked. `instruments` holds every known symbol with its overrides."""
+
+    symbols: tuple[str, ...] = ("BTCUSDT",)
+    timeframe: int = 240
+    strategy_name: str = "ema_trend"
+    parameters: Parameters = field(default_factory=lambda: strategy_named("ema_trend").parameters())
+    rules: TradeRules = field(default_factory=TradeRules)
+    terms: AccountTerms = field(default_factory=AccountTerms)
+    limits: Limits = field(default_factory=Limits)
+    council_mode: str = "rules"
+    market: MarketTerms = field(default_factory=MarketTerms)
+    instruments: Mapping[str, Instrument] = field(default_factory=lambda: dict(KNOWN))
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy with its parameters."""
+        strategy: Strategy = strategy_named(self.strategy_name)(self.parameters)
+        return strategy
+
+    @property
+    def interval(self) -> timedelta:
+        """Length of one bar."""
+        return timedelta(minutes=self.timeframe)
+
+    def params(self, symbol: str) -> dict[str, Any]:
+        """Every name of the specification with its value: strategy, account and the symbol's instrument."""
+        instrument = self.instruments[symbol]
+        of_symbol = {name: float(getattr(instrument, name)) for name in InstrumentTerms.names()}
+        return self.parameters.as_dict() | self.rules.as_dict() | self.terms.as_dict() | of_symbol
+
+
+TRAILING = ("take_profit_r", "trail_start_r", "trail_step_r", "trail_lag_r")
+ENTRY = ("entry_offset", "entry_ttl_bars", "runaway_r", "cooldown_bars")
+GROUPS = (
+    *("symbols", "timeframe", "strategy", "entry", "trailing"),
+    *("risk", "limits", "council", "market", "instruments"),
+)
+FRACTIONS = {
+    *("risk_per_trade", "max_open_risk", "max_drawdown"),
+    *("entry_offset", "maker_fee", "taker_fee", "slippage"),
+}
+_KINDS = {bool: "true or false", str: "text", list: "a list", dict: "a group", type(None): "null"}
+
+
+def read_config(path: Path = Path("config.json")) -> TradingConfig:
+    """`config.json`, checked whole; what it leaves out keeps its default. `Misconfigured` names every problem."""
+    text = _file_text(path)
+    if text is None:
+        raise Misconfigured(f"{path} is missing: restore it, or write {{}} into it to take the defaults")
+    check = _Check()
+    try:
+        raw = json.loads(text, object_pairs_hook=check.pairs)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise Misconfigured(f"{path} is not valid JSON: {where}: {error.msg}") from None
+    except (ValueError, RecursionError):
+        raise Misconfigured(f"{path} is not valid JSON: a number too long or groups too deep") from None
+    config = check.config(raw)
+    if check.problems:
+        raise Misconfigured("\n".join(f"{path}: {problem}" for problem in check.problems))
+    return config
+
+
+class _Check:
+    """One reading of a configuration; what is wrong collects in `problems`, and defaults stand in for it."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """A JSON object; a name that appears twice would otherwise silently count once."""
+        names = [name for name, _ in pairs]
+        twice = dict.fromkeys(name for name in names if names.count(name) > 1)
+        self.problems += [f"{_shown(name)}: appears twice in one group: keep one" for name in twice]
+        return dict(pairs)
+
+    def config(self, raw: object) -> TradingConfig:
+        """The configuration; meaningless where there were problems."""
+        if not isinstance(raw, dict):
+            self.problems.append("must be one JSON object, beginning with {")
+            return TradingConfig()
+        self.unknown("", raw, GROUPS)
+        entry = self.values("entry", self.group(raw, "entry"), TradeRules, ENTRY)
+        trailing = self.values("trailing", self.group(raw, "trailing"), TradeRules, TRAILING)
+        name, parameters = self.strategy(self.group(raw, "strategy"))
+        config = TradingConfig(
+            symbols=self.symbols(raw.get("symbols", ["BTCUSDT"])),
+            timeframe=self.timeframe(raw.get("timeframe", 240)),
+            strategy_name=name,
+            parameters=parameters,
+            rules=TradeRules(**entry, **trailing),
+            terms=AccountTerms(**self.values("risk", self.group(raw, "risk"), AccountTerms)),
+            limits=Limits(**self.values("limits", self.group(raw, "limits"), Limits)),
+            council_mode=self.council(self.group(raw, "council")),
+            market=MarketTerms(**self.values("market", self.group(raw, "market"), MarketTerms)),
+            instruments=self.instruments(self.group(raw, "instruments")),
+        )
+        self.contradictions(config)
+        return config
+
+    def group(self, raw: Mapping[str, Any], name: str, path: str = "") -> dict[str, Any]:
+        """A group of names; empty when it is left out."""
+        value = raw.get(name, {})
+        if isinstance(value, dict):
+            return value
+        self.problems.append(f"{path or name}: must be a group {{…}}, not {_kind(value)}")
+        return {}
+
+    def unknown(self, path: str, given: Mapping[str, Any], known: Collection[str]) -> None:
+        """Every name that is not known, with the one that was perhaps meant or the group it belongs into."""
+        for name in given:
+            if name not in known:
+                hint = self.elsewhere(name) or near(name, known)
+                self.problems.append(f"{path}{_shown(name)}: unknown name{hint}")
+
+    def values(
+        self, path: str, given: Mapping[str, Any], kind: type[Parameters], names: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """The sound values of a group of parameters."""
+        known = tuple(names) or kind.names()
+        self.unknown(f"{path}.", given, known)
+        sound = {}
+        for spec in dataclasses.fields(kind):
+            if spec.name not in given or spec.name not in known:
+                continue
+            value = given[spec.name]
+            if why := _flaw(spec, value) or _no_fraction(spec.name, value):
+                self.problems.append(f"{path}.{spec.name}: {why}")
+            else:
+                sound[spec.name] = value
+        return sound
+
+    def elsewhere(self, name: str) -> str:
+        """A hint when a name belongs to another group."""
+        groups = {
+            "strategy": strategy_named("ema_trend").parameters.names(),
+            "entry": ENTRY,
+            "trailing": TRAILING,
+            "risk": AccountTerms.names(),
+            "limits": Limits.names(),
+            "market": MarketTerms.names(),
+            "instruments.SYMBOL": InstrumentTerms.names(),
+        }
+        return next((f" (it belongs into {group})" for group, names in groups.items() if name in names), "")
+
+    def symbols(self, given: object) -> tuple[str, ...]:
+        """Known symbols, none twice, one at least."""
+        if not isinstance(given, list) or not given:
+            self.problems.append('symbols: must be a list of one symbol or more, such as ["BTCUSDT"]')
+            return ()
+        for place, symbol in enumerate(given):
+            if not isinstance(symbol, str):
+                self.problems.append(f"symbols[{place}]: must be text, not {_kind(symbol)}")
+            elif symbol not in KNOWN:
+                self.problems.append(f"symbols[{place}]: unknown symbol{_known_symbols(symbol)}")
+            elif symbol in given[:place]:
+                self.problems.append(f"symbols[{place}]: {symbol} is listed twice")
+        return tuple(given)
+
+    def timeframe(self, given: object) -> int:
+        """Minutes of one bar."""
+        if isinstance(given, bool) or not isinstance(given, int) or given not in TIMEFRAMES:
+            choice = ", ".join(map(str, TIMEFRAMES))
+            self.problems.append(f"timeframe: must be a number of minutes: one of {choice}")
+            return 240
+        return given
+
+    def strategy(self, given: Mapping[str, Any]) -> tuple[str, Parameters]:
+        """The strategy's name and its parameters."""
+        known, name = strategies(), given.get("name", "ema_trend")
+        if not isinstance(name, str) or name not in known:
+            hint = near(str(name), known)
+            self.problems.append(f"strategy.name: must be one of {', '.join(sorted(known))}{hint}")
+            name = "ema_trend"
+        kind: type[Parameters] = known[name].parameters
+        rest = {key: value for key, value in given.items() if key != "name"}
+        return name, kind(**self.values("strategy", rest, kind))
+
+    def council(self, given: Mapping[str, Any]) -> str:
+        """The council's mode."""
+        self.unknown("council.", given, ["mode"])
+        mode = given.get("mode", "rules")
+        if not isinstance(mode, str) or mode not in COUNCILS:
+            hint = near(str(mode), COUNCILS)
+            self.problems.append(f"council.mode: must be one of {', '.join(COUNCILS)}{hint}")
+            return "rules"
+        return mode
+
+    def instruments(self, given: Mapping[str, Any]) -> dict[str, Instrument]:
+        """Every known instrument, with what the configuration overrides."""
+        instruments = dict(KNOWN)
+        for symbol in given:
+            path = f"instruments.{_shown(symbol)}"
+            values = self.values(path, self.group(given, symbol, path), InstrumentTerms)
+            if symbol not in KNOWN:
+                self.problems.append(f"{path}: unknown symbol{_known_symbols(symbol)}")
+                continue
+            instruments[symbol] = _overridden(KNOWN[symbol], values)
+        return instruments
+
+    def contradictions(self, config: TradingConfig) -> None:
+        """Settings that are sound alone and let no trade through together."""
+        limits = config.limits
+        if config.terms.risk_per_trade > limits.max_open_risk:
+            self.problems.append("limits.max_open_risk: is below risk.risk_per_trade: no entry could pass")
+        if limits.min_stop_atr > limits.max_stop_atr:
+            self.problems.append("limits.min_stop_atr: is above limits.max_stop_atr: no entry could pass")
+
+
+def _kind(value: object) -> str:
+    return _KINDS.get(type(value), "a number")
+
+
+def _known_symbols(symbol: str) -> str:
+    return near(symbol.upper(), KNOWN) or f" (one of {', '.join(KNOWN)})"
+
+
+def _flaw(spec: dataclasses.Field[Any], value: object) -> str | None:
+    """Why a value cannot be that parameter, without the value."""
+    whole = spec.type == "int"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"must be a {'whole ' if whole else ''}number, not {_kind(value)}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "must be a finite number"
+    if whole and isinstance(value, float):
+        return "must be a whole number"
+    if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+        return "is too large"
+    if spec.name.endswith("_period") and value > LONGEST_PERIOD:
+        return f"must be at most {LONGEST_PERIOD}"
+    allowed: Range = spec.metadata["range"]
+    return allowed.problem(value)
+
+
+def _no_fraction(name: str, value: float) -> str | None:
+    return "must be a fraction of 1: 0.01 is one percent" if name in FRACTIONS and value > 1 else None
+
+
+def _overridden(instrument: Instrument, values: Mapping[str, float]) -> Instrument:
+    changes: dict[str, Any] = {name: exact(value) for name, value in values.items()}
+    return dataclasses.replace(instrument, **changes)
+
+
+# --set
+
+
+def apply_overrides(config: TradingConfig, items: Sequence[str]) -> TradingConfig:
+    """The configuration with `name=value` pairs of `--set` applied; `BadInput` names all problems in one line.
+
+    Names are those of the specification: strategy, account and instrument (then for every symbol).
+    """
+    groups = (config.parameters, config.rules, config.terms, InstrumentTerms())
+    specs = {spec.name: spec for group in groups for spec in dataclasses.fields(group)}
+    values: dict[str, float] = {}
+    problems = []
+    for item in items:
+        name, equals, text = (piece.strip() for piece in item.partition("="))
+        if why := _item_flaw(name, equals, text, specs, values):
+            problems.append(f"--set {_shown(name or item)}: {why}")
+        else:
+            values[name] = _parsed(specs[name], text)
+    if problems:
+        raise BadInput("; ".join(problems))
+    of_instrument = {name: value for name, value in values.items() if name in InstrumentTerms.names()}
+    return dataclasses.replace(
+        config,
+        parameters=_changed(config.parameters, values),
+        rules=_changed(config.rules, values),
+        terms=_changed(config.terms, values),
+        instruments={key: _overridden(each, of_instrument) for key, each in config.instruments.items()},
+    )
+
+
+def _changed(group: P, values: Mapping[str, float]) -> P:
+    return group.changed({name: value for name, value in values.items() if name in group.names()})
+
+
+def _item_flaw(
+    name: str, equals: str, text: str, specs: Mapping[str, dataclasses.Field[Any]], seen: Collection[str]
+) -> str | None:
+    """Why one `name=value` is refused, or None."""
+    if not name or not equals or not text:
+        return "write name=value"
+    if name in {*Limits.names(), *MarketTerms.names()}:
+        return "is no name of the specification: change it in config.json"
+    if name not in specs:
+        return f"unknown name{near(name, specs)}"
+    if name in seen:
+        return "is set twice: name it once"
+    if not _TYPED.fullmatch(text):
+        return "must be a number"
+    return _flaw(specs[name], _parsed(specs[name], text))
+
+
+def _parsed(spec: dataclasses.Field[Any], text: str) -> float:
+    """The number that was typed; 200.0 is a whole number too."""
+    value = float(text)
+    return int(value) if spec.type == "int" and value.is_integer() else value

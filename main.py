@@ -1,0 +1,687 @@
+"""Conclave's composition root and command line: what is plugged into what, and what a user may ask for.
+
+Nothing imports this module. Every mode runs the same trader; they differ by what is built here.
+Exit codes: 0 done, 2 the user's input is wrong, 75 another instance runs, 78 bad configuration, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+
+from trading.errors import AnotherInstance, BadInput, ConclaveError, Misconfigured
+
+if TYPE_CHECKING:
+    from bot.conversation import Conversation
+    from bot.settings import Settings, TradingConfig
+    from research.candles import CandleFile
+    from research.report import Outcome
+    from storage.database import Database
+    from storage.journal import SqlJournal
+    from trading.exchange.simulated.ledger import LedgerFile
+    from trading.exchange.simulated.market import Feed, Market, SimulatedClock
+    from trading.exchange.simulated.memory import MemoryExchange
+    from trading.exchange.simulated.venue import Keeper, Venue
+    from trading.model import Candle, CandleSeries, Instrument
+    from trading.portfolio import Book
+    from trading.ports import BarsClosed, Council, Journal, Pace
+    from trading.signals import RollingWindow, SignalSource
+    from trading.trader import QueueInbox, Trader
+
+HERE = Path(__file__).resolve().parent
+WARM_UP_BARS = 2400
+SYNTHETIC_BARS = 8192
+
+
+# ---------------------------------------------------------------------------------------------- the command line
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses in one line: argparse's own usage block is for `--help`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message} (see main.py {self.prog.split()[-1]} --help)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The commands of the program."""
+    parser = Parser(prog="main.py", description="Conclave trades Bybit futures and lives in a Telegram chat.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+
+    run = commands.add_parser("run", help="everything: exchange, trader, council, chat (the default command)")
+    candle_options(run)
+    run.add_argument("--speed", type=float, help="market time per wall time; 0 is as fast as the engine follows")
+    shown = run.add_mutually_exclusive_group()
+    shown.add_argument("--dashboard", action="store_true", help="status lines in the terminal (the default)")
+    shown.add_argument("--no-dashboard", action="store_true", help="no status lines")
+    run.set_defaults(action=run_command)
+
+    replay = commands.add_parser("replay", help="candle files through strategy, council and venue; no chat")
+    candle_options(replay)
+    replay.set_defaults(action=replay_command)
+
+    phone = commands.add_parser("phone", help="the embedded Telegram alone")
+    phone.add_argument("--port", type=int, required=True)
+    phone.set_defaults(action=phone_command)
+
+    db = commands.add_parser("db", help="the database")
+    db.add_argument("task", choices=("migrate", "check", "backup", "restore"))
+    db.add_argument("file", nargs="?", type=Path, help="the backup, for backup and restore")
+    db.set_defaults(action=db_command)
+    return parser
+
+
+def candle_options(parser: argparse.ArgumentParser) -> None:
+    """What `run` and `replay` share."""
+    parser.add_argument("--candles", action="extend", nargs="+", default=[], metavar="[SYMBOL=]FILE")
+    parser.add_argument("--symbol", help="the symbol of the candle file")
+    parser.add_argument("--interval", type=int, metavar="MINUTES", help="bar length, if not the file's spacing")
+    parser.add_argument("--funding", action="append", default=[], metavar="[SYMBOL=]FILE")
+    parser.add_argument("--council", metavar="MODE", help="off or rules")
+    parser.add_argument("--set", action="append", default=[], metavar="name=value", dest="overrides")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; every failure is one line on stderr and an exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or (words[0].startswith("-") and words[0] not in {"-h", "--help"}):
+        words.insert(0, "run")
+    try:
+        args = build_parser().parse_args(words)
+        result: int = args.action(args)
+        return result
+    except SystemExit as leaving:  # argparse's --help
+        return int(leaving.code or 0)
+    except AnotherInstance as error:
+        return fail(error, 75)
+    except Misconfigured as error:
+        return fail(error, 78)
+    except BadInput as error:
+        return fail(error, 2)
+    except ConclaveError as error:
+        return fail(error, 1)
+    except KeyboardInterrupt:
+        return fail("stopped", 1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def fail(error: object, code: int) -> int:
+    """Say what is wrong, one line for each problem."""
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return code
+
+
+# -------------------------------------------------------------------------------------------------- what is asked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is traded, with what and by which rules: config.json, `--set` and the candle files taken together."""
+
+    symbols: tuple[str, ...]
+    interval: timedelta
+    config: TradingConfig
+    council_mode: str
+    files: tuple[CandleFile, ...]
+    funding: Mapping[str, Mapping[int, Decimal]]
+
+    @property
+    def instruments(self) -> dict[str, Instrument]:
+        """Trading rules of the symbols that are traded."""
+        return {symbol: self.config.instruments[symbol] for symbol in self.symbols}
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Every name of the specification with its value (the first symbol's instrument)."""
+        return self.config.params(self.symbols[0])
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that decides the outcome on given candles."""
+        parts = [
+            [self.config.params(symbol) for symbol in self.symbols],
+            [self.config.strategy_name, self.council_mode, str(self.interval), self.config.limits.as_dict()],
+            [(file.series.symbol, file.sha256) for file in self.files],
+            [(symbol, sorted(table.items())) for symbol, table in self.funding.items()],
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def make_plan(args: argparse.Namespace, settings: Settings) -> Plan:
+    """Read the configuration and the files that the arguments name; everything wrong is refused here."""
+    from bot.settings import apply_overrides, read_config
+
+    config = apply_overrides(read_config(config_file()), args.overrides)
+    files = load_files(args, config.instruments)
+    symbols = tuple(file.series.symbol for file in files) or config.symbols
+    return Plan(
+        symbols=symbols,
+        interval=files[0].series.interval if files else config.interval,
+        config=config,
+        council_mode=council_mode(args.council or settings.council_mode or config.council_mode),
+        files=files,
+        funding=load_fundings(args.funding, symbols),
+    )
+
+
+def config_file() -> Path:
+    """The folder's own config.json, else the one that came with the program."""
+    own = Path("config.json")
+    return own if own.exists() else HERE / own
+
+
+def council_mode(name: str) -> str:
+    """A council that this version has."""
+    if name not in {"off", "rules"}:
+        raise BadInput(f"--council {name} is not available in this version: choose off or rules")
+    return name
+
+
+def load_files(args: argparse.Namespace, known: Mapping[str, Instrument]) -> tuple[CandleFile, ...]:
+    """The candle files that were named, each symbol once, all of one bar length."""
+    from research.candles import load_candles
+
+    files: list[CandleFile] = []
+    for word in args.candles:
+        symbol, path = named(word, known)
+        if args.symbol and len(args.candles) == 1:
+            symbol = symbol or known_symbol(args.symbol, known)
+        files.append(
+            load_candles(path, symbol=symbol, interval_minutes=args.interval, known_symbols=tuple(known))
+        )
+    symbols = [file.series.symbol for file in files]
+    if len(set(symbols)) != len(symbols):
+        raise BadInput(f"{symbols[-1]} has more than one candle file: name each with SYMBOL=FILE")
+    if len({file.series.interval for file in files}) > 1:
+        raise BadInput("the candle files have different bar lengths: replay files of one length together")
+    return tuple(files)
+
+
+def named(word: str, known: Mapping[str, Instrument]) -> tuple[str | None, Path]:
+    """`SYMBOL=FILE` or `FILE`; a path may hold an equals sign of its own."""
+    head, mark, tail = word.partition("=")
+    if mark and head.isalnum() and not Path(word).exists():
+        return known_symbol(head, known), Path(tail)
+    return None, Path(word)
+
+
+def known_symbol(symbol: str, known: Mapping[str, Instrument]) -> str:
+    """A symbol of the instruments list."""
+    from trading.parameters import near
+
+    if symbol not in known:
+        raise BadInput(f"symbol {symbol!r} is not known{near(symbol, known)}: one of {', '.join(sorted(known))}")
+    return symbol
+
+
+def load_fundings(words: Sequence[str], symbols: tuple[str, ...]) -> dict[str, dict[int, Decimal]]:
+    """Funding series by symbol."""
+    from research.candles import load_funding
+
+    tables: dict[str, dict[int, Decimal]] = {}
+    for word in words:
+        head, mark, tail = word.partition("=")
+        symbol = head if mark and head in symbols else symbols[0]
+        tables[symbol] = load_funding(Path(tail if symbol == head else word))
+    return tables
+
+
+# ------------------------------------------------------------------------------------------ what is plugged together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """A paper exchange in this process: the venue, the market that walks it, and the face the trader talks to."""
+
+    venue: Venue
+    market: Market
+    clock: SimulatedClock
+    pace: Pace
+    inbox: QueueInbox
+    face: MemoryExchange
+
+
+def paper_exchange(
+    plan: Plan,
+    feed: Feed,
+    keeper: Keeper,
+    *,
+    uid: str,
+    start: datetime,
+    state: Mapping[str, Any] | None = None,
+    speed: float = 0.0,
+) -> Paper:
+    """Build it, with its books and its clock as they were kept, or at `start`."""
+    from trading.exchange.simulated.market import Market, ReleasePace, SimulatedClock
+    from trading.exchange.simulated.memory import MemoryExchange
+    from trading.exchange.simulated.venue import Venue
+    from trading.trader import QueueInbox
+
+    venue = Venue(plan.instruments, plan.config.terms, keeper, funding=plan.funding)
+    inbox, clock, pace = QueueInbox(), SimulatedClock(), ReleasePace()
+    market = Market(venue, feed, pace, clock, inbox.put, speed=speed)
+    market.start_at(start)
+    if state is not None:
+        venue.restore(state)
+        clock.market_time = venue.now
+    face = MemoryExchange(venue, market, inbox, uid)
+    return Paper(venue=venue, market=market, clock=clock, pace=pace, inbox=inbox, face=face)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seat:
+    """Whose trader it is: the account, its journal, and its book as folded up to `sequence`."""
+
+    account: str
+    badge: str
+    journal: Journal
+    book: Book
+    sequence: int
+
+
+def make_trader(
+    plan: Plan, paper: Paper, seat: Seat, source: SignalSource
+) -> Trader:
+    """The trader at its desk."""
+    from trading.council.guards import FullGuards, PageGuards
+    from trading.council.rules import NoCouncil, RulesCouncil
+    from trading.desk import Desk
+    from trading.trader import Trader
+
+    off = plan.council_mode == "off"
+    council: Council = NoCouncil() if off else RulesCouncil()
+    desk = Desk(
+        account=seat.account,
+        symbols=plan.symbols,
+        interval=plan.interval,
+        rules=plan.config.rules,
+        terms=plan.config.terms,
+        instruments=plan.instruments,
+        book=seat.book,
+        journal=seat.journal,
+        market=paper.face,
+        broker=paper.face,
+        council=council,
+        guards=PageGuards() if off else FullGuards(plan.config.limits),
+        signals=source,
+        sequence=seat.sequence,
+    )
+    return Trader(desk, paper.inbox, paper.pace, badge=seat.badge, quotes=paper.venue.last)
+
+
+# ----------------------------------------------------------------------------------------------------------- replay
+
+
+def replay_command(args: argparse.Namespace) -> int:
+    """`main.py replay`: candle files through the same trader, in memory, as fast as it goes."""
+    from bot.settings import read_settings
+
+    if not args.candles:
+        raise BadInput("replay needs a candle file: --candles FILE")
+    start_logging("WARNING")
+    asyncio.run(replay(make_plan(args, read_settings()), as_json=args.json))
+    return 0
+
+
+async def replay(plan: Plan, *, as_json: bool) -> None:
+    """Run the files to their end and print the outcome. Memory grows with the bars, not with the trades."""
+    from research.report import Outcome
+    from storage.memory import MemoryJournal
+    from trading.exchange.simulated.ledger import MemoryKeeper
+    from trading.exchange.simulated.market import FileFeed
+    from trading.model import exact, utc
+    from trading.portfolio import Book
+    from trading.signals import WholeSeries
+
+    series = [file.series for file in plan.files]
+    start = utc(min(file.first for file in plan.files))
+    paper = paper_exchange(plan, FileFeed(series), MemoryKeeper(), uid="replay", start=start)
+    book = Book.opening(exact(plan.config.terms.initial_equity))
+    journal, outcome = MemoryJournal(keep=1000), Outcome(plan.symbols)
+    journal.listen(outcome.hear)
+    source = WholeSeries(plan.config.strategy, series)
+    seat = Seat(account="replay", badge="REPLAY", journal=journal, book=book, sequence=0)
+    trader = make_trader(plan, paper, seat, source)
+    await trader.start(start)
+    await asyncio.gather(paper.market.run(), trader.run())
+    print_outcome(plan, outcome, book, as_json=as_json)
+
+
+def print_outcome(plan: Plan, outcome: Outcome, book: Book, *, as_json: bool) -> None:
+    """The object of the contract, or its metrics for a person."""
+    from research.report import candles_of, open_position, write_report
+
+    metrics = outcome.metrics(plan.config.terms.initial_equity, plan.interval)
+    if as_json:
+        write_report(
+            sys.stdout,
+            params=plan.params,
+            metrics=metrics,
+            trades=outcome.trades(),
+            position=open_position(book, plan.symbols),
+            candles=candles_of(plan.files),
+        )
+        return
+    for name, value in metrics.items():
+        print(f"{name:<14} {'-' if value is None else format(value, ',.6g')}")
+
+
+# -------------------------------------------------------------------------------------------------------------- run
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """`main.py run`: everything, until Ctrl-C or the end of the candle files."""
+    from bot.settings import read_settings
+    from storage.lock import InstanceLock
+
+    os.umask(0o077)
+    settings = read_settings()
+    with InstanceLock(settings.data_dir):  # before the heavy imports
+        plan = make_plan(args, settings)
+        if settings.feed == "replay" and not plan.files:
+            raise BadInput("FEED=replay needs a candle file: main.py run --candles FILE")
+        speed = plan.config.market.speed if args.speed is None else args.speed
+        if not (math.isfinite(speed) and speed >= 0):
+            raise BadInput("--speed must be a number of at least 0 (0 is as fast as the engine follows)")
+        start_logging("WARNING" if args.no_dashboard else settings.log_level)
+        asyncio.run(run(plan, settings, speed=speed, as_json=args.json))
+    return 0
+
+
+def start_logging(level: str) -> None:
+    """Plain lines on stderr."""
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", force=True)
+
+
+async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool) -> None:
+    """Open everything in order, trade until asked to stop or the feed ends, close in the opposite order."""
+    from research.report import Outcome
+
+    stop = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        chat = await open_chat(settings, stack)
+        ledger = open_ledger(plan, settings)
+        stack.callback(ledger.close)
+        database = await open_database_of(settings)
+        stack.push_async_callback(database.close)
+        session = await open_session(plan, settings, ledger, database, chat, speed)
+        stack.push_async_callback(session.conversation.stop)
+        print(f"Chat: {chat.shown}  (Ctrl-C leaves, the next start carries on)", file=sys.stderr, flush=True)
+        await session.conversation.start()
+        ended = await trade(session, stop)
+        if ended:
+            await session.conversation.drain()
+            ledger.finish()
+            outcome = Outcome(plan.symbols)
+            await hear_again(session.journal, outcome)
+            print_outcome(plan, outcome, session.book, as_json=as_json)
+
+
+async def hear_again(journal: Journal, outcome: Outcome) -> None:
+    """Sum up everything that the journal holds."""
+    seq = 0
+    while batch := await journal.read(seq, limit=5000):
+        for recorded in batch:
+            outcome.hear(recorded.event)
+        seq = batch[-1].seq
+
+
+def wall_time() -> datetime:
+    """The wall's clock: only for when a row was written."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chat:
+    """Where the conversation goes: the Bot API's address (None: Telegram), its token and the owner."""
+
+    api_url: str | None
+    token: str
+    owner: int | None
+    embedded: bool
+
+    @property
+    def shown(self) -> str:
+        """For the terminal."""
+        return self.api_url or "Telegram"
+
+
+async def open_chat(settings: Settings, stack: contextlib.AsyncExitStack) -> Chat:
+    """Telegram when there is a token, another Bot API when there is an address, else the embedded phone.
+
+    Without an owner nobody is obeyed, except on loopback, where the phone's own user is the owner.
+    """
+    from bot.phone import DEFAULT_TOKEN, Phone, PhonePortInUse, PhoneStoreUnusable
+
+    token, url, owner = settings.telegram_bot_token, settings.telegram_api_url, settings.telegram_owner_id
+    secret = token.get_secret_value() if token else DEFAULT_TOKEN
+    if url is not None:
+        loopback = urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
+        return Chat(api_url=url, token=secret, owner=owner or (1 if loopback else None), embedded=loopback)
+    if token is not None:
+        return Chat(api_url=None, token=secret, owner=owner, embedded=False)
+    listed = (*settings.telegram_operators, *settings.telegram_viewers)
+    phone = Phone(settings.data_dir, owner_id=owner or 1, listed=listed, port=settings.phone_port)
+    try:
+        await phone.start()
+    except PhonePortInUse as error:
+        raise Misconfigured(f"PHONE_PORT: {error}") from error
+    except PhoneStoreUnusable as error:
+        raise Misconfigured(str(error)) from error
+    stack.push_async_callback(phone.stop)
+    return Chat(api_url=phone.url, token=secret, owner=owner or 1, embedded=True)
+
+
+def open_ledger(plan: Plan, settings: Settings) -> LedgerFile:
+    """The paper exchange's own books. Another market, or one that came to its end, is a new account."""
+    from trading.exchange.simulated.ledger import LedgerFile
+
+    if plan.files:
+        key = f"files:{plan.fingerprint}"
+    else:
+        terms = (plan.config.market.seed, plan.symbols, str(plan.interval), plan.config.terms.initial_equity)
+        key = f"synthetic:{terms}"
+    return LedgerFile(settings.data_dir / "exchange.db", key, lambda: str(10_000_000 + secrets.randbelow(89_999_999)))
+
+
+async def open_database_of(settings: Settings) -> Database:
+    """The bot's database: DATABASE_URL, or a file in DATA_DIR."""
+    from storage.database import open_database
+
+    url = settings.database_url
+    return await open_database(url.get_secret_value() if url else settings.data_dir / "conclave.db")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """Everything of a run that must be kept going."""
+
+    paper: Paper
+    trader: Trader
+    journal: SqlJournal
+    book: Book
+    conversation: Conversation
+
+
+async def open_session(
+    plan: Plan, settings: Settings, ledger: LedgerFile, database: Database, chat: Chat, speed: float
+) -> Session:
+    """Exchange, journal, trader and conversation of one account, recovered from what they kept."""
+    from storage.journal import SqlJournal
+    from trading.model import exact
+    from trading.trader import load_book
+
+    feed, start = feed_of(plan)
+    paper = paper_exchange(plan, feed, ledger, uid=ledger.uid, start=start, state=ledger.state, speed=speed)
+    account = f"{settings.exchange}:{ledger.uid}"
+    journal = SqlJournal(database, account, clock=wall_time)
+    book, sequence = await load_book(journal, exact(plan.config.terms.initial_equity))
+    seat = Seat(account=account, badge=badge_of(plan, speed), journal=journal, book=book, sequence=sequence)
+    source, missed = await warmed_up(plan, paper, book)
+    trader = make_trader(plan, paper, seat, source)
+    await trader.start(paper.clock.now(), missed)
+    conversation = make_conversation(settings, chat, database, journal, trader, paper.clock, seat)
+    return Session(paper=paper, trader=trader, journal=journal, book=book, conversation=conversation)
+
+
+def feed_of(plan: Plan) -> tuple[Feed, datetime]:
+    """The bars and where the market starts: a file at its first bar, the synthetic market after a long history."""
+    from research.synthetic import synthetic
+    from trading.exchange.simulated.market import FileFeed, GrowingFeed
+    from trading.model import utc
+
+    if plan.files:
+        return FileFeed([file.series for file in plan.files]), utc(min(file.first for file in plan.files))
+    minutes, seed = plan.interval // timedelta(minutes=1), plan.config.market.seed
+
+    def generate(bars: int) -> list[CandleSeries]:
+        return [synthetic(symbol, seed=seed, bars=bars, interval_minutes=minutes) for symbol in plan.symbols]
+
+    feed = GrowingFeed(generate, SYNTHETIC_BARS)
+    return feed, utc(int(feed.series()[0].timestamp[WARM_UP_BARS]))
+
+
+def badge_of(plan: Plan, speed: float) -> str:
+    """What every message begins with."""
+    if not plan.files:
+        return "PAPER"
+    return f"REPLAY ×{speed:g}" if speed else "REPLAY"
+
+
+async def warmed_up(plan: Plan, paper: Paper, book: Book) -> tuple[RollingWindow, tuple[BarsClosed, ...]]:
+    """A window of history up to the last close that was dealt with, and the closes missed since."""
+    import numpy as np
+
+    from trading.model import millis
+    from trading.ports import BarsClosed
+    from trading.signals import RollingWindow
+
+    strategy = plan.config.strategy
+    known: list[CandleSeries] = []
+    late: dict[datetime, list[Candle]] = {}
+    for symbol in plan.symbols:
+        series = await paper.face.history(symbol, RollingWindow.wanted(strategy))
+        done = len(series)
+        if book.last_close is not None:
+            done = int(np.searchsorted(series.timestamp, millis(book.last_close - plan.interval), "right"))
+        known.append(series.between(0, done))
+        for candle in series.candles(done):
+            late.setdefault(candle.close_time, []).append(candle)
+    missed = tuple(BarsClosed(close_time=at, candles=tuple(late[at])) for at in sorted(late))
+    return RollingWindow(strategy, known), missed
+
+
+def make_conversation(
+    settings: Settings,
+    chat: Chat,
+    database: Database,
+    journal: SqlJournal,
+    trader: Trader,
+    clock: SimulatedClock,
+    seat: Seat,
+) -> Conversation:
+    """The bot and its people."""
+    from bot.access import AllowList
+    from bot.cards import Look
+    from bot.conversation import Conversation
+    from bot.courier import Pace as ChatPace
+    from storage.inbox import InboxStore
+    from storage.outbox import Outbox
+    from storage.queries import Records
+
+    return Conversation(
+        token=chat.token,
+        api_url=chat.api_url,
+        allowed=AllowList(chat.owner, settings.telegram_operators, settings.telegram_viewers),
+        journal=journal,
+        outbox=Outbox(database, seat.account),
+        inbox=InboxStore(database, chat.token.partition(":")[0]),
+        records=Records(database, seat.account),
+        trader=trader,
+        look=Look(badge=seat.badge, zone=settings.zone),
+        clock=clock,
+        pace=None if chat.embedded else ChatPace(),
+    )
+
+
+async def trade(session: Session, stop: asyncio.Event) -> bool:
+    """Run market and trader until the feed ends (True) or somebody asks to stop (False)."""
+    from trading.ports import FeedEnded
+
+    market = asyncio.create_task(session.paper.market.run(), name="market")
+    trader = asyncio.create_task(session.trader.run(), name="trader")
+    asked = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({market, trader, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if market.done() and not asked.done():
+            await market  # raises what stopped it, or the trader is on its way to the end of the feed
+            await asyncio.wait({trader, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if not trader.done():
+            market.cancel()
+            session.paper.inbox.put(FeedEnded())  # the trader finishes what it is at
+        await trader
+        return not asked.done()
+    finally:
+        for task in (market, trader, asked):
+            task.cancel()
+        await asyncio.gather(market, trader, asked, return_exceptions=True)
+
+
+# -------------------------------------------------------------------------------------------------- smaller commands
+
+
+def phone_command(args: argparse.Namespace) -> int:
+    """`main.py phone`: the embedded Telegram alone, until Ctrl-C."""
+    from bot.phone import Phone, PhonePortInUse, PhoneStoreUnusable
+    from bot.settings import read_settings
+
+    os.umask(0o077)
+    settings = read_settings()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        listed = (*settings.telegram_operators, *settings.telegram_viewers)
+        phone = Phone(settings.data_dir, owner_id=settings.telegram_owner_id or 1, listed=listed, port=args.port)
+        await phone.start()
+        print(f"Phone: {phone.url}", flush=True)
+        await stop.wait()
+        await phone.stop()
+
+    try:
+        asyncio.run(serve())
+    except (PhonePortInUse, PhoneStoreUnusable, OverflowError) as error:
+        raise BadInput(f"--port {args.port}: {error}") from error
+    return 0
+
+
+def db_command(args: argparse.Namespace) -> int:
+    """`main.py db`: migrate, check, backup or restore the database."""
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

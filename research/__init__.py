@@ -1,0 +1,1 @@
+"""The laboratory: market data, backtests and what they measure. Knows nothing of the conversation."""

@@ -1,0 +1,112 @@
+"""The object that `replay --json`, `run --json` and `backtest --json` print, written so that memory stays flat.
+
+Finished trades go to a spool on disk as they happen and are copied into the output one by one.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TextIO
+
+from research.candles import CandleFile
+from trading.events import TradeClosed
+from trading.model import exact, millis
+from trading.portfolio import Book, Holding
+
+SPOOL_BYTES = 1 << 20
+
+
+class TradeSpool:
+    """Finished trades in the order in which they closed; in memory up to a megabyte, then on disk."""
+
+    def __init__(self) -> None:
+        # Closed with the process at the latest; the file has no name.
+        self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES, mode="w+", encoding="utf-8")  # noqa: SIM115
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One more trade."""
+        self._file.write(json.dumps(row) + "\n")
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Every trade so far."""
+        self._file.seek(0)
+        for line in self._file:
+            yield json.loads(line)
+        self._file.seek(0, 2)
+
+
+def trade_row(trade: TradeClosed, *, with_symbol: bool) -> dict[str, Any]:
+    """A finished trade as the contract names it; times are open times of bars in ms UTC."""
+    row = {
+        "side": trade.side.value,
+        "signal_time": millis(trade.signal_time),
+        "entry_time": millis(trade.entry_time),
+        "exit_time": millis(trade.exit_time),
+        "entry_price": float(trade.entry_price),
+        "exit_price": float(trade.exit_price),
+        "qty": float(trade.qty),
+        "pnl": float(trade.pnl),
+        "r": trade.r,
+        "exit_reason": trade.exit_reason.value,
+    }
+    return {"symbol": trade.symbol, **row} if with_symbol else row
+
+
+def open_position_row(holding: Holding, close: float) -> dict[str, Any]:
+    """A position that is still open, valued at the last close; `unrealised` is before the exit's costs."""
+    return {
+        "side": holding.side.value,
+        "signal_time": millis(holding.signal_time),
+        "entry_time": millis(holding.entry_time),
+        "entry_price": float(holding.entry_price),
+        "qty": float(holding.qty),
+        "stop": float(holding.stop),
+        "take_profit": None if holding.take_profit is None else float(holding.take_profit),
+        "last_close": close,
+        "unrealised": float(holding.profit_at(exact(close))),
+        "fees": float(holding.fees),
+        "funding": float(holding.funding),
+    }
+
+
+def open_position(book: Book, symbols: tuple[str, ...]) -> dict[str, Any] | None:
+    """The open position of one symbol; with several symbols, all of them by name."""
+    rows = {symbol: open_position_row(h, book.closes[symbol]) for symbol, h in book.holdings.items()}
+    return rows.get(symbols[0]) if len(symbols) == 1 else rows or None
+
+
+def candles_row(file: CandleFile) -> dict[str, Any]:
+    """What was replayed: bars, first and last open time in ms, and the file's fingerprint."""
+    return {
+        "rows": len(file.series),
+        "first": int(file.series.timestamp[0]),
+        "last": int(file.series.timestamp[-1]),
+        "sha256": file.sha256,
+    }
+
+
+def candles_of(files: Iterable[CandleFile]) -> dict[str, Any]:
+    """One file's row; with several files, all of them by symbol."""
+    rows = {file.series.symbol: candles_row(file) for file in files}
+    return next(iter(rows.values())) if len(rows) == 1 else rows
+
+
+def write_report(
+    out: TextIO,
+    *,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    trades: Iterable[Mapping[str, Any]],
+    position: Mapping[str, Any] | None,
+    candles: Mapping[str, Any] | None,
+) -> None:
+    """One JSON object; NaN and infinity never appear in it."""
+
+    def text(value: Any) -> str:
+        return json.dumps(value, allow_nan=False)
+
+    out.write(f'{{"params": {text(params)}, "metrics": {text(metrics)}, "trades": [')
+    out.writelines((", " if row else "") + text(trade) for row, trade in enumerate(trades))
+    out.write(f'], "open_position": {text(position)}, "candles": {text(candles)}}}\n')

@@ -1,0 +1,246 @@
+"""The tables. Every row belongs to one `account`, so that one file can hold several and never mix them.
+
+`journal` is the truth; `heads` is the end of each account's hash chain. `intents`, `executions`, `verdicts`,
+`trades` and `equity` are drawn from it in the same transaction (storage/projections.py) and name the journal
+row they come from in `seq`. `cursors` and `snapshots` say how far a reader or the trader has come. `outbox`,
+`inbox` and `tickets` belong to the conversation.
+
+A change here needs a revision in storage/migrations; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import ClassVar
+
+from sqlalchemy import BigInteger, Index, MetaData, Table, Text, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+from storage.columns import ExactDecimal, PlainText, UtcTime
+
+
+class Row(SQLModel):
+    """Base of every table of this file; named constraints keep migrations portable."""
+
+    metadata: ClassVar[MetaData] = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Journal(Row, table=True):
+    """One event. `hash` covers every other column; `seq` counts each account from 1, without gaps."""
+
+    account: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    at: datetime = Field(sa_type=UtcTime)
+    type: str
+    body: str = Field(sa_type=Text)
+    recorded_at: datetime = Field(sa_type=UtcTime)
+    previous: bytes
+    hash: bytes
+
+
+class Heads(Row, table=True):
+    """The last row of each account's chain: an append that does not continue it changes nothing."""
+
+    account: str = Field(primary_key=True)
+    seq: int = Field(sa_type=BigInteger)
+    hash: bytes
+
+
+class Cursors(Row, table=True):
+    """How far a reader of the journal has come."""
+
+    account: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    seq: int = Field(sa_type=BigInteger)
+
+
+class Snapshots(Row, table=True):
+    """The trader's folded state as of `seq`, as JSON."""
+
+    account: str = Field(primary_key=True)
+    seq: int = Field(sa_type=BigInteger)
+    state: str = Field(sa_type=Text)
+
+
+class Intents(Row, table=True):
+    """An order as it was meant, committed before it is sent; `state`: see `projections.INTENT_STATES`."""
+
+    account: str = Field(primary_key=True)
+    link_id: str = Field(primary_key=True)
+    seq: int = Field(sa_type=BigInteger)
+    at: datetime = Field(sa_type=UtcTime)
+    state: str
+    symbol: str
+    purpose: str
+    side: str
+    type: str
+    qty: Decimal = Field(sa_type=ExactDecimal)
+    price: Decimal | None = Field(default=None, sa_type=ExactDecimal)
+    stop: Decimal | None = Field(default=None, sa_type=ExactDecimal)
+    take_profit: Decimal | None = Field(default=None, sa_type=ExactDecimal)
+    verdict_id: int | None = Field(default=None, sa_type=BigInteger)
+    signal_time: datetime = Field(sa_type=UtcTime)
+    exit_reason: str | None = None
+    order_id: str | None = None
+    reason: str | None = Field(default=None, sa_type=PlainText)
+
+
+class Executions(Row, table=True):
+    """A fill or a funding payment, once per `exec_id`. For funding, `fee` is the amount paid."""
+
+    __table_args__ = (Index(None, "account", "seq"),)
+
+    account: str = Field(primary_key=True)
+    exec_id: str = Field(primary_key=True)
+    seq: int = Field(sa_type=BigInteger)
+    at: datetime = Field(sa_type=UtcTime)
+    symbol: str
+    funding: bool
+    fee: Decimal = Field(sa_type=ExactDecimal)
+    link_id: str | None = None
+    order_id: str | None = None
+    verdict_id: int | None = Field(default=None, sa_type=BigInteger)
+    purpose: str | None = None
+    side: str | None = None
+    qty: Decimal | None = Field(default=None, sa_type=ExactDecimal)
+    price: Decimal | None = Field(default=None, sa_type=ExactDecimal)
+    maker: bool | None = None
+
+
+class Verdicts(Row, table=True):
+    """A decision; the whole event stays in the journal at `seq`. `reasons` is a JSON list."""
+
+    __table_args__ = (Index(None, "account", "seq"),)
+
+    account: str = Field(primary_key=True)
+    verdict_id: int = Field(primary_key=True, sa_type=BigInteger)
+    seq: int = Field(sa_type=BigInteger)
+    at: datetime = Field(sa_type=UtcTime)
+    symbol: str
+    side: str
+    approved: bool
+    gate: str
+    reasons: str = Field(sa_type=Text)
+    entry: Decimal = Field(sa_type=ExactDecimal)
+    stop: Decimal = Field(sa_type=ExactDecimal)
+    take_profit: Decimal | None = Field(default=None, sa_type=ExactDecimal)
+    qty: Decimal = Field(sa_type=ExactDecimal)
+    size_modifier: float
+    risk_usdt: Decimal = Field(sa_type=ExactDecimal)
+    council: str
+    signal_time: datetime = Field(sa_type=UtcTime)
+    outcome: str
+
+
+class Trades(Row, table=True):
+    """A finished trade."""
+
+    account: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    at: datetime = Field(sa_type=UtcTime)
+    verdict_id: int | None = Field(default=None, sa_type=BigInteger)
+    symbol: str
+    side: str
+    signal_time: datetime = Field(sa_type=UtcTime)
+    entry_time: datetime = Field(sa_type=UtcTime)
+    exit_time: datetime = Field(sa_type=UtcTime)
+    entry_price: Decimal = Field(sa_type=ExactDecimal)
+    exit_price: Decimal = Field(sa_type=ExactDecimal)
+    qty: Decimal = Field(sa_type=ExactDecimal)
+    pnl: Decimal = Field(sa_type=ExactDecimal)
+    fees: Decimal = Field(sa_type=ExactDecimal)
+    funding: Decimal = Field(sa_type=ExactDecimal)
+    risk_usdt: Decimal = Field(sa_type=ExactDecimal)
+    r: float
+    best_r: float
+    worst_r: float
+    exit_reason: str
+    cash: Decimal = Field(sa_type=ExactDecimal)
+
+
+class Equity(Row, table=True):
+    """The equity curve: one row for every close."""
+
+    account: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    at: datetime = Field(sa_type=UtcTime)
+    equity: float
+    cash: Decimal = Field(sa_type=ExactDecimal)
+    exposed: bool
+
+
+WAITING = text("state = 'waiting'")
+
+
+class Outbox(Row, table=True):
+    """A message to the chat; `state` is `waiting`, `sent` or `dead`. The index holds waiting ones only."""
+
+    __table_args__ = (
+        UniqueConstraint("account", "key"),
+        Index(
+            "ix_outbox_waiting", "account", "priority", "id", sqlite_where=WAITING, postgresql_where=WAITING
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    account: str
+    key: str
+    state: str
+    priority: int
+    chat_id: int = Field(sa_type=BigInteger)
+    text: str = Field(sa_type=PlainText)
+    thread: str | None = None
+    reply_to: int | None = Field(default=None, sa_type=BigInteger)
+    silent: bool
+    buttons: str | None = Field(default=None, sa_type=Text)
+    attempts: int = 0
+    chat_message_id: int | None = Field(default=None, sa_type=BigInteger)
+    error: str | None = Field(default=None, sa_type=PlainText)
+
+
+PENDING = text("NOT done")
+
+
+class Inbox(Row, table=True):
+    """An update from the chat, committed before it is acknowledged; `account` is the bot's id."""
+
+    __table_args__ = (
+        UniqueConstraint("account", "update_id"),
+        Index("ix_inbox_pending", "account", "id", sqlite_where=PENDING, postgresql_where=PENDING),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    account: str
+    update_id: int = Field(sa_type=BigInteger)
+    received_at: datetime = Field(sa_type=UtcTime)
+    body: str = Field(sa_type=Text)
+    done: bool = False
+
+
+class Tickets(Row, table=True):
+    """A permission that waits for a tap: single use, bound to the hash of exactly what it permits."""
+
+    account: str = Field(primary_key=True)
+    nonce: str = Field(primary_key=True)
+    kind: str
+    digest: str
+    state: str
+    chat_id: int = Field(sa_type=BigInteger)
+    created_at: datetime = Field(sa_type=UtcTime)
+    expires_at: datetime = Field(sa_type=UtcTime)
+    body: str = Field(sa_type=Text)
+    used_by: int | None = Field(default=None, sa_type=BigInteger)
+    used_update: int | None = Field(default=None, sa_type=BigInteger)
+    used_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+def table(model: type[Row]) -> Table:
+    """The Core table of a model, for statements that need no objects."""
+    return Row.metadata.tables[model.__name__.lower()]

@@ -1,0 +1,335 @@
+"""The conversation with everything real around it: database, python-telegram-bot, phone. Only the trader is small."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientSession
+
+from bot.access import AllowList
+from bot.cards import Look
+from bot.commands import COMMANDS
+from bot.conversation import Conversation, wall_clock
+from bot.courier import Pace
+from bot.phone import DEFAULT_TOKEN, Phone
+from bot.ports import Command
+from storage.database import Database, open_database
+from storage.inbox import InboxStore
+from storage.journal import SqlJournal
+from storage.outbox import Outbox
+from storage.queries import Records
+from tests.bot.phone.driver import Human, Json
+from trading.events import (
+    AgentAnswer,
+    Event,
+    OrderFilled,
+    PauseTrading,
+    Request,
+    TradeClosed,
+    TradingPaused,
+    TradingResumed,
+    VerdictReached,
+)
+from trading.model import ExitReason, OrderSide, Purpose, Side
+from trading.status import Status
+
+OWNER, OPERATOR, VIEWER, STRANGER = 1, 2, 3, 99
+NOON = datetime(2026, 7, 21, 12, tzinfo=UTC)
+ALLOWED = AllowList(OWNER, [OPERATOR], [VIEWER])
+
+
+class RealClock:
+    """Monotonic time as it is; market time stands still."""
+
+    def now(self) -> datetime:
+        return NOON
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class HastyClock(RealClock):
+    """Waits a thousandth of what it is asked to and remembers what that was."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        await asyncio.sleep(seconds / 1000)
+
+
+class SmallTrader:
+    """Pauses and resumes, once per command id, and writes that into the journal; `busy` lets requests wait."""
+
+    def __init__(self, journal: SqlJournal, *, busy: bool = False) -> None:
+        self._journal = journal
+        self._busy = busy
+        self._requests: asyncio.Queue[Request] = asyncio.Queue()
+        self.asked: list[Request] = []
+        self.paused = False
+
+    def status(self) -> Status:
+        return a_status(paused=self.paused, gates=("paused: /resume takes entries again",) if self.paused else ())
+
+    def submit(self, request: Request) -> None:
+        self.asked.append(request)
+        self._requests.put_nowait(request)
+
+    async def run(self) -> None:
+        handled = set()
+        for recorded in await self._journal.read(0, 100_000):
+            if isinstance(recorded.event, TradingPaused | TradingResumed):
+                handled.add(recorded.event.command)
+                self.paused = isinstance(recorded.event, TradingPaused)
+        while not self._busy:
+            request = await self._requests.get()
+            if request.command not in handled:
+                handled.add(request.command)
+                self.paused = isinstance(request, PauseTrading)
+                effect = TradingPaused if self.paused else TradingResumed
+                await self._journal.append([effect(at=NOON, by=request.by, command=request.command)])
+
+
+@dataclass
+class Reader:
+    """Somebody at the phone who waits for a message instead of sleeping."""
+
+    human: Human
+    user_id: int = OWNER
+    seen: dict[int, Json] = field(default_factory=dict)
+    cursor: int = 0
+
+    async def say(self, text: str) -> int:
+        """Write; returns the message id."""
+        message_id: int = (await self.human.say(text, user_id=self.user_id))["message_id"]
+        return message_id
+
+    async def look(self, seconds: int = 0) -> list[Json]:
+        """Everything the bot has said so far, oldest first; waits up to `seconds` for something new."""
+        found = await self.human.read(since=self.cursor, wait=seconds, user_id=self.user_id)
+        self.cursor = found["cursor"]
+        self.seen.update({message["message_id"]: message for message in found["messages"]})
+        return [self.seen[each] for each in sorted(self.seen) if self.seen[each]["from"] == "bot"]
+
+    async def until(self, wanted: Callable[[list[Json]], Any], seconds: float = 10) -> Any:
+        """The first true value of `wanted` over the bot's messages."""
+        async with asyncio.timeout(seconds):
+            found = wanted(await self.look())
+            while not found:
+                found = wanted(await self.look(5))
+        return found
+
+    async def reply_to(self, message_id: int) -> Json:
+        """The bot's reply to a message."""
+        reply: Json = await self.until(
+            lambda said: next((each for each in said if each["reply_to"] == message_id), None)
+        )
+        return reply
+
+    async def message(self, words: str) -> Json:
+        """The first message of the bot that holds the words."""
+        found: Json = await self.until(lambda said: next((each for each in said if words in each["text"]), None))
+        return found
+
+
+@dataclass
+class Stage:
+    """One account with its conversation, a phone and its people."""
+
+    db: Database
+    journal: SqlJournal
+    outbox: Outbox
+    inbox: InboxStore
+    trader: SmallTrader
+    conversation: Conversation
+    owner: Reader
+    others: Callable[[int], Reader]
+
+
+@asynccontextmanager
+async def running_phone(**options: Any) -> AsyncIterator[tuple[Phone, Human]]:
+    """A phone and a human in front of it."""
+    phone = Phone(None, owner_id=OWNER, listed=[OPERATOR, VIEWER], **options)
+    await phone.start()
+    try:
+        async with ClientSession(phone.url) as session:
+            yield phone, Human(session)
+    finally:
+        await phone.stop()
+
+
+@asynccontextmanager
+async def staged(
+    folder: Path,
+    *,
+    phone: tuple[Phone, Human] | None = None,
+    allowed: AllowList = ALLOWED,
+    clock: RealClock | None = None,
+    pace: Pace | None = None,
+    busy: bool = False,
+    wall: Callable[[], datetime] = wall_clock,
+    commands: tuple[Command, ...] = COMMANDS,
+    api_url: str | None = None,
+    start: bool = True,
+) -> AsyncIterator[Stage]:
+    """Everything up on one database; a second one on the same folder is the program started again."""
+    async with AsyncExitStack() as stack:
+        server, human = phone or await stack.enter_async_context(running_phone())
+        db = await open_database(folder / "test.db")
+        stack.push_async_callback(db.close)
+        journal = SqlJournal(db, "test", clock=wall_clock)
+        outbox, inbox = Outbox(db, "test"), InboxStore(db, "7000000001")
+        trader = SmallTrader(journal, busy=busy)
+        work = asyncio.create_task(trader.run())
+        stack.callback(work.cancel)
+        conversation = Conversation(
+            token=DEFAULT_TOKEN,
+            api_url=api_url or server.url,
+            allowed=allowed,
+            journal=journal,
+            outbox=outbox,
+            inbox=inbox,
+            records=Records(db, "test"),
+            trader=trader,
+            look=Look(badge="PAPER"),
+            clock=clock or RealClock(),
+            pace=pace,
+            wall=wall,
+            commands=commands,
+        )
+        if start:
+            await conversation.start()
+            stack.push_async_callback(conversation.stop)
+        yield Stage(
+            db=db,
+            journal=journal,
+            outbox=outbox,
+            inbox=inbox,
+            trader=trader,
+            conversation=conversation,
+            owner=Reader(human),
+            others=lambda user_id: Reader(human, user_id),
+        )
+
+
+def a_status(**changes: Any) -> Status:
+    """A quiet account."""
+    fields: dict[str, Any] = {
+        "badge": "PAPER",
+        "leverage": 5.0,
+        "market_time": NOON,
+        "next_close": NOON + timedelta(hours=4),
+        "paused": False,
+        "gates": (),
+        "cash": Decimal("10000"),
+        "equity": Decimal("10028.3"),
+        "initial_equity": Decimal("10000"),
+        "day_pnl": Decimal("26.4"),
+        "day_trades": 4,
+        "day_wins": 3,
+        "open_risk": 0.021,
+        "symbols": ("BTCUSDT",),
+        "last_prices": {},
+        "positions": (),
+        "entries": (),
+        "verdicts": 7,
+        "trades": 4,
+    }
+    return Status(**(fields | changes))
+
+
+def a_verdict(verdict_id: int = 215, **changes: Any) -> VerdictReached:
+    """An approved short, as the specification's card shows it."""
+    fields: dict[str, Any] = {
+        "at": NOON,
+        "verdict_id": verdict_id,
+        "symbol": "ETHUSDT",
+        "side": Side.SHORT,
+        "approved": True,
+        "gate": "",
+        "reasons": ("trend and structure agree",),
+        "close": Decimal("2410.5"),
+        "entry": Decimal("2412.00"),
+        "stop": Decimal("2441.0"),
+        "take_profit": None,
+        "r_distance": 29.0,
+        "atr": 14.2,
+        "qty": Decimal("0.430"),
+        "size_modifier": 0.5,
+        "risk_usdt": Decimal("8.70"),
+        "equity": Decimal("2023.25"),
+        "council": "rules",
+        "signal_time": NOON - timedelta(hours=4),
+        "answers": (
+            AgentAnswer(agent="quant", status="OK", vote="SHORT", p_win=0.61, text="falling", against="squeeze risk"),
+            AgentAnswer(agent="strategist", status="OK", vote="BEARISH", p_win=0.58, text="LH LL", against="5 lows"),
+            AgentAnswer(agent="risk_manager", status="TIMEOUT", vote="", p_win=None, text=""),
+        ),
+    }
+    return VerdictReached(**(fields | changes))
+
+
+def a_fill(verdict_id: int | None = 215, **changes: Any) -> OrderFilled:
+    """The entry of `a_verdict`, filled."""
+    fields: dict[str, Any] = {
+        "at": NOON,
+        "exec_id": "e1",
+        "link_id": "c-1",
+        "order_id": "o1",
+        "verdict_id": verdict_id,
+        "symbol": "ETHUSDT",
+        "purpose": Purpose.ENTRY,
+        "side": OrderSide.SELL,
+        "qty": Decimal("0.430"),
+        "price": Decimal("2412.00"),
+        "fee": Decimal("0.2074"),
+        "maker": True,
+        "bar_time": NOON,
+        "stop": Decimal("2441.0"),
+        "risk_usdt": Decimal("12.47"),
+        "slippage_bp": 0.0,
+    }
+    return OrderFilled(**(fields | changes))
+
+
+def a_trade(verdict_id: int | None = 215, **changes: Any) -> TradeClosed:
+    """A short that was closed with a profit."""
+    fields: dict[str, Any] = {
+        "at": NOON + timedelta(hours=4),
+        "verdict_id": verdict_id,
+        "symbol": "ETHUSDT",
+        "side": Side.SHORT,
+        "signal_time": NOON,
+        "entry_time": NOON,
+        "exit_time": NOON + timedelta(hours=3, minutes=12),
+        "entry_price": Decimal("2412"),
+        "exit_price": Decimal("2371.77"),
+        "qty": Decimal("0.430"),
+        "pnl": Decimal("17.30"),
+        "fees": Decimal("0.93"),
+        "funding": Decimal("0.11"),
+        "risk_usdt": Decimal("9.12"),
+        "r": 1.9,
+        "best_r": 2.3,
+        "worst_r": -0.4,
+        "exit_reason": ExitReason.TRAILING,
+        "cash": Decimal("10017.30"),
+    }
+    return TradeClosed(**(fields | changes))
+
+
+def some_events(*more: Event) -> list[Event]:
+    """One decision with its fill and its exit."""
+    return [a_verdict(), a_fill(), a_trade(), *more]

@@ -1,0 +1,591 @@
+"""Settings and configuration: what is malformed is refused whole, by name, and without its value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.settings import (
+    ENTRY,
+    GROUPS,
+    TRAILING,
+    MarketTerms,
+    Settings,
+    TradingConfig,
+    apply_overrides,
+    read_config,
+    read_settings,
+)
+from tests.structure import ROOT
+from trading.errors import BadInput, Misconfigured
+from trading.exchange.simulated.instruments import KNOWN
+from trading.parameters import AccountTerms, InstrumentTerms, TradeRules
+from trading.risk import Limits
+from trading.strategy.ema_trend import EmaTrend, EmaTrendParameters
+
+CANARY = "s3cr3tCANARY"  # stands in refused values and must not come back
+SHIPPED = json.loads((ROOT / "config.json").read_text(encoding="utf-8"))
+TOKEN = "123456789:ABCdefGhIJKlmNoPQRsTUVwxyZ-1234567"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the machine's own environment is a setting here."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def written(folder: Path, text: str | bytes, name: str = "config.json") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def config_of(folder: Path, content: object) -> TradingConfig:
+    return read_config(written(folder, json.dumps(content)))
+
+
+def refused_config(path: Path) -> str:
+    """The lines with which a configuration is refused; every one begins with the file."""
+    with pytest.raises(Misconfigured) as caught:
+        read_config(path)
+    text = str(caught.value)
+    assert all(line.startswith(str(path)) for line in text.splitlines())
+    assert CANARY not in text
+    return text.replace(str(path), "config.json")
+
+
+# config.json
+
+
+def test_the_shipped_configuration_is_the_specification() -> None:
+    """The file at the root says every default aloud."""
+    config = read_config(ROOT / "config.json")
+    assert config == TradingConfig()
+    assert config.strategy == EmaTrend(EmaTrendParameters())
+    assert config.limits == Limits()
+    assert set(SHIPPED) == set(GROUPS)
+    assert {*SHIPPED["entry"], *SHIPPED["trailing"]} == set(TradeRules.names()) == {*ENTRY, *TRAILING}
+    assert tuple(SHIPPED["limits"]) == Limits.names()
+    assert set(SHIPPED["market"]) == set(MarketTerms.names())
+
+
+def test_params_are_every_name_of_the_specification() -> None:
+    """What a report shows as parameters is the whole page."""
+    params = TradingConfig().params("BTCUSDT")
+    kinds = (EmaTrendParameters, TradeRules, AccountTerms, InstrumentTerms)
+    assert list(params) == [name for kind in kinds for name in kind.names()]
+    assert params["tick_size"] == 0.1
+
+
+def test_what_is_left_out_keeps_its_default(tmp_path: Path) -> None:
+    """An empty object is a whole configuration."""
+    assert config_of(tmp_path, {}) == TradingConfig()
+    config = config_of(tmp_path, {"strategy": {"ema_period": 50}, "timeframe": 15, "symbols": ["ETHUSDT"]})
+    assert config.strategy == EmaTrend(EmaTrendParameters(ema_period=50))
+    assert (config.symbols, config.interval.total_seconds()) == (("ETHUSDT",), 900)
+
+
+def test_instruments_are_overridden_by_symbol(tmp_path: Path) -> None:
+    """One symbol's rules change, the others stay."""
+    config = config_of(tmp_path, {"instruments": {"SOLUSDT": {"tick_size": 0.05, "min_qty": 1}}})
+    assert config.instruments["SOLUSDT"].tick_size == Decimal("0.05")
+    assert config.instruments["SOLUSDT"].min_qty == 1
+    assert config.instruments["SOLUSDT"].qty_step == KNOWN["SOLUSDT"].qty_step
+    assert config.instruments["BTCUSDT"] == KNOWN["BTCUSDT"]
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """The shipped configuration with the field at a dotted path replaced or added."""
+    content: dict[str, Any] = json.loads(json.dumps(SHIPPED))
+    *groups, name = path.split(".")
+    place = content
+    for group in groups:
+        place = place.setdefault(group, {})
+    place[name] = value
+    return content
+
+
+NAN, INFINITE = float("nan"), float("inf")
+BAD_FIELDS: list[tuple[str, object, str]] = [
+    ("symbols", [], "must be a list of one symbol or more"),
+    ("symbols", CANARY, "must be a list"),
+    ("symbols", None, "must be a list"),
+    ("symbols", {"BTCUSDT": 1}, "must be a list"),
+    ("timeframe", "240", "must be a number of minutes"),
+    ("timeframe", 0, "must be a number of minutes"),
+    ("timeframe", -15, "must be a number of minutes"),
+    ("timeframe", 7, "must be a number of minutes"),
+    ("timeframe", 60.0, "must be a number of minutes"),
+    ("timeframe", True, "must be a number of minutes"),
+    ("timeframe", NAN, "must be a number of minutes"),
+    ("strategy", [], "must be a group {…}, not a list"),
+    ("strategy", None, "must be a group {…}, not null"),
+    ("strategy.name", "ema_trent", "must be one of ema_trend (did you mean ema_trend?)"),
+    ("strategy.name", 5, "must be one of ema_trend"),
+    ("strategy.name", [CANARY], "must be one of ema_trend"),
+    ("strategy.ema_perid", 200, "unknown name (did you mean ema_period?)"),
+    ("strategy.leverage", 5, "unknown name (it belongs into risk)"),
+    ("strategy.take_profit_r", 5, "unknown name (it belongs into trailing)"),
+    ("strategy.ema_period", 1, "must be at least 2"),
+    ("strategy.ema_period", -200, "must be at least 2"),
+    ("strategy.ema_period", 200.5, "must be a whole number"),
+    ("strategy.ema_period", 200.0, "must be a whole number"),
+    ("strategy.ema_period", "200", "must be a whole number, not text"),
+    ("strategy.ema_period", CANARY, "must be a whole number, not text"),
+    ("strategy.ema_period", None, "must be a whole number, not null"),
+    ("strategy.ema_period", True, "must be a whole number, not true or false"),
+    ("strategy.ema_period", 100_001, "must be at most 100000"),
+    ("strategy.ema_period", 10**400, "is too large"),
+    ("strategy.rsi_long_max", NAN, "must be a finite number"),
+    ("strategy.rsi_long_max", INFINITE, "must be a finite number"),
+    ("strategy.sl_atr_multiplier", 0, "must be greater than 0"),
+    ("strategy.sl_atr_multiplier", -4, "must be greater than 0"),
+    ("strategy.knife_lookback", 0, "must be at least 1"),
+    ("entry.entry_offset", -0.1, "must be at least 0"),
+    ("entry.entry_offset", 5, "must be a fraction of 1"),
+    ("entry.entry_ttl_bars", 0, "must be at least 1"),
+    ("entry.entry_ttl", 3, "unknown name (did you mean entry_ttl_bars?)"),
+    ("entry.trail_lag_r", 3, "unknown name (it belongs into trailing)"),
+    ("trailing.trail_step_r", 0, "must be greater than 0"),
+    ("trailing.trail_start_r", -1, "must be at least 0"),
+    ("trailing.trail_start_r", {"r": CANARY}, "must be a number, not a group"),
+    ("risk", "conservative", "must be a group {…}, not text"),
+    ("risk.risk_per_trade", -0.01, "must be at least 0"),
+    ("risk.risk_per_trade", 1.5, "must be a fraction of 1: 0.01 is one percent"),
+    ("risk.risk_per_trade", NAN, "must be a finite number"),
+    ("risk.leverage", 0.5, "must be at least 1"),
+    ("risk.leverage", [5], "must be a number, not a list"),
+    ("risk.initial_equity", 0, "must be greater than 0"),
+    ("risk.initial_equity", -INFINITE, "must be a finite number"),
+    ("risk.maker_fee", -0.0001, "must be at least 0"),
+    ("risk.funding_rate", NAN, "must be a finite number"),
+    ("risk.risk_pertrade", 0.01, "unknown name (did you mean risk_per_trade?)"),
+    ("limits.daily_loss_r", -3, "must be greater than 0"),
+    ("limits.daily_loss_r", 0, "must be greater than 0"),
+    ("limits.max_positions", 0, "must be at least 1"),
+    ("limits.max_positions", 2.5, "must be a whole number"),
+    ("limits.max_drawdown", 20, "must be a fraction of 1"),
+    ("limits.max_open_risk", 0.005, "is below risk.risk_per_trade"),
+    ("limits.min_stop_atr", 9, "is above limits.max_stop_atr"),
+    ("limits.daily_loss", 3, "unknown name (did you mean daily_loss_r?)"),
+    ("council", "rules", "must be a group {…}, not text"),
+    ("council.mode", "rule", "must be one of rules, off (did you mean rules?)"),
+    ("council.mode", CANARY, "must be one of rules, off"),
+    ("council.mode", None, "must be one of rules, off"),
+    ("council.modus", "off", "unknown name (did you mean mode?)"),
+    ("market.seed", -1, "must be at least 0"),
+    ("market.seed", 1.5, "must be a whole number"),
+    ("market.speed", -1, "must be at least 0"),
+    ("market.speed", INFINITE, "must be a finite number"),
+    ("market.sped", 1, "unknown name (did you mean speed?)"),
+    ("instruments", [], "must be a group {…}, not a list"),
+    ("instruments.BTCUSDT", 0.1, "must be a group {…}, not a number"),
+    ("instruments.BTCUSD", {"tick_size": 1}, "unknown symbol (did you mean BTCUSDT?)"),
+    ("instruments.BTCUSDT.tick_size", 0, "must be greater than 0"),
+    ("instruments.BTCUSDT.qty_step", "0.001", "must be a number, not text"),
+    ("instruments.BTCUSDT.tik_size", 1, "unknown name (did you mean tick_size?)"),
+    ("simbols", ["BTCUSDT"], "unknown name (did you mean symbols?)"),
+    ("ema_period", 200, "unknown name (it belongs into strategy)"),
+    ("BYBIT_SECRET", CANARY, "unknown name"),
+    ("strategy.\n", CANARY, "unknown name"),
+    ("x" * 500, CANARY, "unknown name"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "wanted"), BAD_FIELDS, ids=[f"{p[:40]}-{k}" for k, (p, *_) in
+                                                                        enumerate(BAD_FIELDS)])  # fmt: skip
+def test_a_bad_field_is_named_and_its_value_is_not(
+    tmp_path: Path, path: str, value: object, wanted: str
+) -> None:
+    """One line: the field's path and what to do about it."""
+    text = refused_config(written(tmp_path, json.dumps(changed(path, value))))
+    named = path if path.isprintable() and len(path) < 40 else path[:9].rstrip("\n")
+    assert text.startswith(f"config.json: {named}")
+    assert wanted in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("symbols", "wanted"),
+    [
+        (["BTCUSDT", "BTCUSDT"], "symbols[1]: BTCUSDT is listed twice"),
+        (["BTCUSD"], "symbols[0]: unknown symbol (did you mean BTCUSDT?)"),
+        (["btcusdt"], "symbols[0]: unknown symbol (did you mean BTCUSDT?)"),
+        (["BTCUSDT", ""], "symbols[1]: unknown symbol (one of BTCUSDT, ETHUSDT"),
+        (["BTCUSDT", CANARY], "symbols[1]: unknown symbol (one of"),
+        (["BTCUSDT", 5], "symbols[1]: must be text, not a number"),
+        ([["BTCUSDT"]], "symbols[0]: must be text, not a list"),
+        ([None], "symbols[0]: must be text, not null"),
+    ],
+)
+def test_a_bad_symbol_is_named_by_its_place(tmp_path: Path, symbols: list[object], wanted: str) -> None:
+    """A symbol has to be one of the instruments list, once."""
+    assert wanted in refused_config(written(tmp_path, json.dumps(changed("symbols", symbols))))
+
+
+def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
+    """Nobody has to start the program five times to mend five mistakes."""
+    content = {
+        "symbols": ["BTCUSDT", "BTCUSDT"],
+        "timefram": 240,
+        "strategy": {"ema_perid": 1, "rsi_period": 0},
+        "risk": {"risk_per_trade": -1},
+        "limits": [],
+    }
+    text = refused_config(written(tmp_path, json.dumps(content)))
+    named = ["timefram", "symbols[1]", "limits"]
+    named += ["strategy.ema_perid", "strategy.rsi_period", "risk.risk_per_trade"]
+    assert sorted(line.split(": ")[1] for line in text.splitlines()) == sorted(named)
+
+
+BAD_FILES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "config.json is not valid JSON: line 1, column 1"),
+    "blank": (b"\n\n", "config.json is not valid JSON"),
+    "cut off": (b'{"symbols": ["BTCUSDT"]', "config.json is not valid JSON: line 1, column 24"),
+    "comma too many": (b'{\n  "timeframe": 240,\n}', "config.json is not valid JSON: line "),
+    "single quotes": (b"{'timeframe': 240}", "line 1, column 2"),
+    "comment": (b'{} // no', "line 1, column 4"),
+    "byte order mark": (b"\xef\xbb\xbf{}", "config.json begins with a byte order mark"),
+    "UTF-16": ("{}".encode("utf-16"), "config.json begins with a byte order mark"),
+    "Latin-1": (b'{\n"symbols": ["\xe4"]}', "config.json: line 2 is not UTF-8"),
+    "list": (b"[]", "must be one JSON object"),
+    "number": (b"5", "must be one JSON object"),
+    "null": (b"null", "must be one JSON object"),
+    "twice": (b'{"risk": {"leverage": 1, "leverage": 5}}', "config.json: leverage: appears twice"),
+    "bare NaN": (b'{"risk": {"leverage": NaN}}', "config.json: risk.leverage: must be a finite number"),
+    "overflow": (b'{"risk": {"leverage": 1e999}}', "config.json: risk.leverage: must be a finite number"),
+    "endless digits": (b'{"timeframe": ' + b"9" * 5000 + b"}", "a number too long"),
+    "deep": (b"[" * 100_000, "groups too deep"),
+    "zero bytes": (b"\0\0\0", "config.json is not valid JSON"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_file_is_named_with_its_line(tmp_path: Path, case: str) -> None:
+    """What is not JSON at all says where it stops being JSON."""
+    content, wanted = BAD_FILES[case]
+    assert wanted in refused_config(written(tmp_path, content))
+
+
+def test_a_missing_file_is_no_configuration(tmp_path: Path) -> None:
+    """Trading with settings that nobody wrote is refused."""
+    assert "config.json is missing: restore it" in refused_config(tmp_path / "config.json")
+    (tmp_path / "config.json").mkdir()
+    assert "config.json cannot be read" in refused_config(tmp_path / "config.json")
+    assert "cannot be read" in refused_config(tmp_path / "a\0b")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def fields() -> Iterator[str]:
+    """Every path of the shipped configuration."""
+    for group, values in SHIPPED.items():
+        yield group
+        if isinstance(values, dict):
+            yield from (f"{group}.{name}" for name in values)
+
+
+def accepted_or_refused(path: Path) -> bool:
+    """Whether a file is a configuration, or is refused as one; anything else is an error."""
+    try:
+        return isinstance(read_config(path).strategy, EmaTrend)
+    except Misconfigured as error:
+        return bool(str(error))
+
+
+@given(path=st.sampled_from(list(fields())), value=JSON)
+def test_any_value_anywhere(tmp_path_factory: pytest.TempPathFactory, path: str, value: object) -> None:
+    """Whatever stands in a field: a configuration, or a refusal that names the field."""
+    file = written(tmp_path_factory.mktemp("any"), json.dumps(changed(path, value)))
+    assert accepted_or_refused(file)
+
+
+@given(content=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_file(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """Whatever bytes the file holds: a configuration, or a refusal."""
+    assert accepted_or_refused(written(tmp_path_factory.mktemp("any"), content))
+
+
+# --set
+
+
+def test_set_takes_every_name_of_the_specification() -> None:
+    """Strategy, account and instrument alike, each with the value it already has."""
+    config = TradingConfig()
+    items = [f"{name}={value!r}" for name, value in config.params("BTCUSDT").items()]
+    again = apply_overrides(config, items)
+    assert again.params("BTCUSDT") == config.params("BTCUSDT")
+    assert {each.tick_size for each in again.instruments.values()} == {Decimal("0.1")}
+
+
+def test_set_changes_what_it_names() -> None:
+    """Whole numbers may be written with a point, others in any notation; the original stays as it was."""
+    config = TradingConfig()
+    items = ["ema_period=50.0", " take_profit_r = 2 ", "funding_rate=-1e-4", "tick_size=.5"]
+    changed = apply_overrides(config, items)
+    assert changed.strategy == EmaTrend(EmaTrendParameters(ema_period=50))
+    assert (changed.rules.take_profit_r, changed.terms.funding_rate) == (2.0, -0.0001)
+    assert changed.instruments["ETHUSDT"].tick_size == Decimal("0.5")
+    assert config == TradingConfig()
+
+
+@pytest.mark.parametrize(
+    ("items", "wanted"),
+    [
+        (["ema_perid=5"], "--set ema_perid: unknown name (did you mean ema_period?)"),
+        (["ema_period=1"], "--set ema_period: must be at least 2"),
+        (["ema_period=2.5"], "--set ema_period: must be a whole number"),
+        (["ema_period=1e9"], "--set ema_period: must be at most 100000"),
+        (["entry_ttl_bars=1e300"], "--set entry_ttl_bars: is too large"),
+        (["ema_period=abc"], "--set ema_period: must be a number"),
+        (["ema_period=1_000"], "--set ema_period: must be a number"),
+        (["ema_period=\u0665\u0660"], "--set ema_period: must be a number"),
+        (["leverage=nan"], "--set leverage: must be a finite number"),
+        (["leverage=-inf"], "--set leverage: must be a finite number"),
+        (["leverage=1e999"], "--set leverage: must be a finite number"),
+        (["ema_period=nan"], "--set ema_period: must be a finite number"),
+        (["risk_per_trade=-0.1"], "--set risk_per_trade: must be at least 0"),
+        (["tick_size=0"], "--set tick_size: must be greater than 0"),
+        (["leverage"], "--set leverage: write name=value"),
+        (["leverage="], "--set leverage: write name=value"),
+        (["=5"], "--set =5: write name=value"),
+        ([""], "write name=value"),
+        (["leverage=5", "leverage=6"], "--set leverage: is set twice"),
+        (["daily_loss_r=9"], "--set daily_loss_r: is no name of the specification: change it in config.json"),
+        (["symbols=BTCUSDT"], "--set symbols: unknown name"),
+        (["a=1", "b=2"], "--set a: unknown name; --set b: unknown name"),
+        (["a\nb=1"], "--set 'a\\nb': unknown name"),
+    ],
+)
+def test_a_bad_override_is_named(items: list[str], wanted: str) -> None:
+    """One line, with the name, all problems in it."""
+    with pytest.raises(BadInput) as caught:
+        apply_overrides(TradingConfig(), items)
+    assert wanted in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    name=st.sampled_from(list(TradingConfig().params("BTCUSDT"))),
+    text=st.text(max_size=8) | st.floats().map(str) | st.integers().map(str),
+)
+def test_any_override(name: str, text: str) -> None:
+    """Whatever is typed: that value, or a refusal that names it in one line."""
+    try:
+        value = apply_overrides(TradingConfig(), [f"{name}={text}"]).params("BTCUSDT")[name]
+        fine = float(value) == float(text)
+    except BadInput as error:
+        fine = str(error).startswith(f"--set {name}: ") and "\n" not in str(error)
+    assert fine
+
+
+# The environment
+
+
+def settings_of(folder: Path, values: Mapping[str, str]) -> Settings:
+    """Settings from a `.env` file."""
+    lines = [f"{name}='{value}'" for name, value in values.items()]
+    return read_settings(written(folder, "\n".join(lines), ".env"))
+
+
+def refused_settings(env_file: Path) -> str:
+    with pytest.raises(Misconfigured) as caught:
+        read_settings(env_file)
+    assert CANARY not in str(caught.value)
+    return str(caught.value)
+
+
+def test_nothing_set_is_paper_on_this_machine(tmp_path: Path) -> None:
+    """Every setting has a default; an empty variable is an unset one."""
+    settings = read_settings(tmp_path / ".env")
+    assert (settings.exchange, settings.feed, settings.council_mode) == ("paper", "synthetic", None)
+    assert (settings.telegram_bot_token, settings.telegram_owner_id) == (None, None)
+    assert (settings.data_dir, settings.phone_port, settings.zone.key) == (Path("data"), 8080, "UTC")
+    assert settings_of(tmp_path, {name.upper(): "" for name in Settings.model_fields}) == settings
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty variable of the environment leaves the file's value alone."""
+    monkeypatch.setenv("PHONE_PORT", "0")
+    monkeypatch.setenv("TIMEZONE", "")
+    settings = settings_of(tmp_path, {"PHONE_PORT": "81", "TIMEZONE": "Europe/Berlin", "OTHER": "x"})
+    assert (settings.phone_port, settings.timezone) == (0, "Europe/Berlin")
+
+
+def test_everything_set(tmp_path: Path) -> None:
+    """Blanks around a value do not count, nor does the case of a choice."""
+    settings = settings_of(
+        tmp_path,
+        {
+            "TELEGRAM_BOT_TOKEN": TOKEN,
+            "TELEGRAM_OWNER_ID": " 7 ",
+            "TELEGRAM_OPERATORS": "8, 9,8",
+            "TELEGRAM_VIEWERS": "10",
+            "EXCHANGE": "Paper",
+            "FEED": "replay",
+            "COUNCIL_MODE": "off",
+            "DATABASE_URL": "sqlite:///x.db",
+            "DATA_DIR": str(tmp_path),
+            "LOG_LEVEL": "debug",
+            "PHONE_PORT": "65535",
+            "TIMEZONE": "Asia/Tokyo",
+        },
+    )
+    assert settings.telegram_bot_token is not None
+    assert settings.telegram_bot_token.get_secret_value() == TOKEN
+    assert (settings.telegram_owner_id, settings.telegram_operators) == (7, (8, 9))
+    assert (settings.exchange, settings.feed, settings.council_mode) == ("paper", "replay", "off")
+    assert settings.log_level == "DEBUG"
+    assert TOKEN not in repr(settings)
+
+
+def test_an_own_server_takes_any_token(tmp_path: Path) -> None:
+    """The embedded phone and other servers need no token of Telegram's form."""
+    settings = settings_of(tmp_path, {"TELEGRAM_BOT_TOKEN": "1:x", "TELEGRAM_API_URL": "http://127.0.0.1:81/"})
+    assert settings.telegram_api_url == "http://127.0.0.1:81"
+
+
+BAD_VARIABLES = [
+    ("TELEGRAM_BOT_TOKEN", CANARY, "is not a bot token"),
+    ("TELEGRAM_BOT_TOKEN", f"123456:{CANARY}", "is not a bot token"),
+    ("TELEGRAM_BOT_TOKEN", f"{TOKEN} {CANARY}", "is not a bot token"),
+    ("TELEGRAM_BOT_TOKEN", "   ", "holds only blanks"),
+    ("TELEGRAM_BOT_TOKEN", f"a\x07{CANARY}", "cannot be printed"),
+    ("TELEGRAM_OWNER_ID", "@" + CANARY, "must be a numeric Telegram user id"),
+    ("TELEGRAM_OWNER_ID", "-100123", "must be a numeric Telegram user id"),
+    ("TELEGRAM_OWNER_ID", "0", "must be a numeric Telegram user id"),
+    ("TELEGRAM_OWNER_ID", "1.5", "must be a numeric Telegram user id"),
+    ("TELEGRAM_OWNER_ID", "9" * 30, "must be a numeric Telegram user id"),
+    ("TELEGRAM_OPERATORS", "1;2", "must be a numeric Telegram user id"),
+    ("TELEGRAM_OPERATORS", "1,,2", "holds only blanks"),
+    ("TELEGRAM_VIEWERS", "[1, 2]", "must be a numeric Telegram user id"),
+    ("TELEGRAM_API_URL", CANARY, "must be an address such as http://127.0.0.1:8081"),
+    ("TELEGRAM_API_URL", "ftp://x", "must be an address"),
+    ("TELEGRAM_API_URL", "http://", "must be an address"),
+    ("TELEGRAM_API_URL", "http://x:port", "must be an address"),
+    ("TELEGRAM_API_URL", "http://[::1", "must be an address"),
+    ("EXCHANGE", "papr", "must be one of paper, demo, testnet, live (did you mean paper?)"),
+    ("FEED", CANARY, "must be one of synthetic, replay, live"),
+    ("COUNCIL_MODE", "on", "must be one of rules, off"),
+    ("DATABASE_URL", f"mysql://root:{CANARY}@x/y", "must be an address such as sqlite:///"),
+    ("DATABASE_URL", f"postgresql://root:{CANARY}@x/y", "PostgreSQL is not available in this version"),
+    ("DATABASE_URL", "sqlite:///", "must be an address"),
+    ("DATA_DIR", __file__, "is a file: name a folder"),
+    ("DATA_DIR", "x" * 5000, "is no possible folder"),
+    ("DATA_DIR", "~nobody_has_this_name/x", "is no possible folder"),
+    ("LOG_LEVEL", "LOUD", "must be one of DEBUG, INFO"),
+    ("LOG_LEVEL", "DEBUGG", "(did you mean DEBUG?)"),
+    ("PHONE_PORT", "65536", "must be a port (0 takes any free one), between 0 and 65535"),
+    ("PHONE_PORT", "-1", "must be a port"),
+    ("PHONE_PORT", "http", "must be a port"),
+    ("PHONE_PORT", "8080.0", "must be a port"),
+    ("TIMEZONE", "Europe/Berln", "(did you mean Europe/Berlin?)"),
+    ("TIMEZONE", "../../etc/passwd", "must be an IANA time zone"),
+    ("TIMEZONE", "Europe", "must be an IANA time zone"),
+    ("TIMEZONE", "+02:00", "must be an IANA time zone"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "wanted"), BAD_VARIABLES)
+def test_a_bad_variable_is_named_and_its_value_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, wanted: str
+) -> None:
+    """From the environment or from the file: one line that begins with the name."""
+    by_file = refused_settings(written(tmp_path, f"{name}='{value}'", ".env"))
+    monkeypatch.setenv(name, value)
+    by_environment = refused_settings(tmp_path / "none.env")
+    for text in (by_file, by_environment):
+        assert text.startswith(f"{name}: ")
+        assert wanted in text
+        assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("EXCHANGE", "live"), ("EXCHANGE", "demo"), ("EXCHANGE", "testnet"), ("FEED", "live")]
+)
+def test_what_this_version_has_not_is_said(tmp_path: Path, name: str, value: str) -> None:
+    """A clear sentence, instead of trading somewhere else than was asked for."""
+    with pytest.raises(Misconfigured, match=rf"^{name}={value} is not available in this version: choose one of"):
+        settings_of(tmp_path, {name: value})
+
+
+def test_every_bad_variable_is_named_at_once(tmp_path: Path) -> None:
+    """The file's mistakes and the variables' alike."""
+    bad = {name: value for name, value, _ in reversed(BAD_VARIABLES)}
+    lines = [f"{name}='{value}'" for name, value in bad.items()]
+    text = refused_settings(written(tmp_path, "\n".join([*lines, "'"]), ".env"))
+    assert sorted(line.split(":")[0] for line in text.splitlines() if ".env" not in line) == sorted(bad)
+    assert f"line {len(bad) + 1} is not of the form NAME=value" in text
+
+
+def test_a_misspelt_name_in_the_file_is_refused(tmp_path: Path) -> None:
+    """A token that nobody reads would be a surprise; names of other programs and later versions are none."""
+    path = written(tmp_path, f"TELEGRAM_BOT_TOKN={CANARY}", ".env")
+    wanted = "TELEGRAM_BOT_TOKN: unknown name (did you mean TELEGRAM_BOT_TOKEN?)"
+    assert refused_settings(path) == f"{path}: {wanted}"
+    later = "BYBIT_KEY BYBIT_SECRET BYBIT_REST_URL BYBIT_WS_URL HF_TOKEN HF_BASE_URL GEMINI_API_KEY GEMINI_BASE_URL"
+    later += " KEY_FILE REDIS_URL WEBHOOK_PORT TRADINGVIEW_SECRET PYTHONUNBUFFERED COMPOSE_PROJECT_NAME"
+    others = written(tmp_path, "\n".join(f"{name}=x" for name in later.split()), ".env")
+    assert read_settings(others) == read_settings(tmp_path / "none.env")
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (b"\xef\xbb\xbfEXCHANGE=paper", "begins with a byte order mark"),
+        (b"EXCHANGE=paper\nTIMEZONE=\xff", "line 2 is not UTF-8"),
+        (b"EXCHANGE='paper", "line 1 is not of the form NAME=value"),
+        (b"=paper", "line 1 is not of the form NAME=value"),
+    ],
+)
+def test_a_bad_env_file_is_named_with_its_line(tmp_path: Path, content: bytes, wanted: str) -> None:
+    """What python-dotenv would silently skip is refused."""
+    assert wanted in refused_settings(written(tmp_path, content, ".env"))
+
+
+def test_an_unreadable_env_file_is_refused(tmp_path: Path) -> None:
+    """A folder in its place is no empty file."""
+    (tmp_path / ".env").mkdir()
+    assert ".env cannot be read" in refused_settings(tmp_path / ".env")
+
+
+NAMES = st.sampled_from([name.upper() for name in Settings.model_fields])
+
+
+ANYTHING = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+@given(name=NAMES, value=ANYTHING)
+def test_any_variable(name: str, value: str) -> None:
+    """Whatever a variable holds: settings, or a refusal that names it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name, value)
+        try:
+            fine = read_settings(Path("nowhere.env")).zone is not None
+        except Misconfigured as error:
+            fine = str(error).startswith(name)
+    assert fine
+
+
+@given(content=st.binary(max_size=60))
+def test_any_env_file(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """Whatever bytes the file holds: settings, or a refusal."""
+    path = written(tmp_path_factory.mktemp("any"), content, ".env")
+    try:
+        fine = read_settings(path).zone is not None
+    except Misconfigured as error:
+        fine = bool(str(error))
+    assert fine

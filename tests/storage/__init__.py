@@ -1,0 +1,1 @@
+"""The memory: codec, database, journal, queues and locks."""

@@ -1,0 +1,185 @@
+"""Events for tests: a few by hand, and hypothesis strategies made from the type hints of every event class."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+from hypothesis import strategies as st
+
+from trading import events
+from trading.events import Event
+from trading.model import ExitReason, OrderSide, OrderType, Purpose, Side
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def every_event_class() -> list[type[Event]]:
+    """All event classes of trading/events.py."""
+    found = [value for value in vars(events).values() if isinstance(value, type)]
+    return [cls for cls in found if issubclass(cls, Event) and cls is not Event]
+
+
+def wall() -> datetime:
+    """A wall clock that stands still."""
+    return datetime(2026, 11, 22, 8, 0, 0, 123456, tzinfo=UTC)
+
+
+def alert(number: int) -> events.AlertRaised:
+    """A small event that carries its number."""
+    return events.AlertRaised(at=START + timedelta(minutes=number), kind="test", text=f"alert {number}")
+
+
+def intended(
+    link_id: str = "cv-1-e", *, verdict_id: int | None = 1, purpose: Purpose = Purpose.ENTRY
+) -> events.OrderIntended:
+    """An intent to buy."""
+    return events.OrderIntended(
+        at=START,
+        link_id=link_id,
+        verdict_id=verdict_id,
+        symbol="BTCUSDT",
+        purpose=purpose,
+        side=OrderSide.BUY,
+        type=OrderType.LIMIT,
+        qty=Decimal("0.010"),
+        price=Decimal("63410.10"),
+        stop=Decimal("62650.0"),
+        take_profit=None,
+        r_distance=760.1,
+        signal_time=START - timedelta(hours=4),
+    )
+
+
+def filled(exec_id: str = "x-1", link_id: str = "cv-1-e") -> events.OrderFilled:
+    """A fill of `intended`."""
+    return events.OrderFilled(
+        at=START,
+        exec_id=exec_id,
+        link_id=link_id,
+        order_id="o-1",
+        verdict_id=1,
+        symbol="BTCUSDT",
+        purpose=Purpose.ENTRY,
+        side=OrderSide.BUY,
+        qty=Decimal("0.010"),
+        price=Decimal("63410.10"),
+        fee=Decimal("0.12682020"),
+        maker=True,
+        bar_time=START,
+    )
+
+
+def verdict(number: int = 1, *, approved: bool = True) -> events.VerdictReached:
+    """A decision with a council of one."""
+    answer = events.AgentAnswer(agent="quant", status="ok", vote="LONG", p_win=0.61, text="trend", details={"a": [1]})
+    return events.VerdictReached(
+        at=START,
+        verdict_id=number,
+        symbol="BTCUSDT",
+        side=Side.LONG,
+        approved=approved,
+        gate="" if approved else "council",
+        reasons=("because <b>of</b> \U0001f600",),
+        close=Decimal("63441.8"),
+        entry=Decimal("63410.10"),
+        stop=Decimal("62650.0"),
+        take_profit=None,
+        r_distance=760.1,
+        atr=190.02,
+        qty=Decimal("0.010"),
+        size_modifier=1.0,
+        risk_usdt=Decimal("7.60"),
+        equity=Decimal("10000.00"),
+        council="rules",
+        signal_time=START - timedelta(hours=4),
+        answers=(answer,),
+    )
+
+
+def closed(verdict_id: int | None = 1, *, pnl: str = "17.30") -> events.TradeClosed:
+    """The end of the trade of `verdict`."""
+    return events.TradeClosed(
+        at=START + timedelta(hours=8),
+        verdict_id=verdict_id,
+        symbol="BTCUSDT",
+        side=Side.LONG,
+        signal_time=START - timedelta(hours=4),
+        entry_time=START,
+        exit_time=START + timedelta(hours=4),
+        entry_price=Decimal("63410.10"),
+        exit_price=Decimal("65140.10"),
+        qty=Decimal("0.010"),
+        pnl=Decimal(pnl),
+        fees=Decimal("0.93"),
+        funding=Decimal("-0.11"),
+        risk_usdt=Decimal("7.60"),
+        r=1.9,
+        best_r=2.3,
+        worst_r=-0.4,
+        exit_reason=ExitReason.TRAILING,
+        cash=Decimal("10017.30"),
+    )
+
+
+def marked(number: int = 0, *, exposed: bool = False) -> events.EquityMarked:
+    """The mark of close number `number`."""
+    at = START + timedelta(hours=4 * number)
+    return events.EquityMarked(
+        at=at, equity=10000 + number / 3, cash=Decimal("10000.10"), exposed=exposed, closes={"BTCUSDT": 63441.8}
+    )
+
+
+def every_event() -> st.SearchStrategy[Event]:
+    """Any event with any content that its type hints allow."""
+    return st.one_of([built(cls) for cls in every_event_class()])
+
+
+def built(cls: type[Any]) -> st.SearchStrategy[Any]:
+    """Instances of a dataclass from the type hints of its fields."""
+    hints = typing.get_type_hints(cls)
+    return st.builds(cls, **{field.name: values(hints[field.name]) for field in dataclasses.fields(cls)})
+
+
+def values(hint: Any) -> st.SearchStrategy[Any]:
+    """Values of one type hint: anything finite, any text (half surrogates too), any time zone."""
+    if hint in SCALARS:
+        return SCALARS[hint]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in {typing.Union, types.UnionType}:
+        return st.none() | values(next(part for part in arguments if part is not type(None)))
+    if origin is tuple:
+        return st.lists(values(arguments[0]), max_size=3).map(tuple)
+    if origin is dict:
+        return st.dictionaries(st.text(max_size=5), values(arguments[1]), max_size=3)
+    if issubclass(hint, Enum):
+        return st.sampled_from(list(hint))
+    return built(hint)
+
+
+def paired(text: str) -> str:
+    """Half surrogates stay as they are; two that make a pair become the character, as JSON reads them."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
+TEXT = st.text(st.characters(exclude_categories=()), max_size=20).map(paired)
+ZONES = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30)), timezone(-timedelta(hours=8))])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+SCALARS: dict[Any, st.SearchStrategy[Any]] = {
+    str: TEXT,
+    int: st.integers(-(2**53), 2**53),
+    bool: st.booleans(),
+    float: st.floats(allow_nan=False, allow_infinity=False),
+    Decimal: st.decimals(allow_nan=False, allow_infinity=False),
+    datetime: st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1), timezones=ZONES),  # noqa: DTZ001
+    Any: JSON,
+}

@@ -1,0 +1,222 @@
+"""The database as a file: modes, durability, one writer, faults that heal and faults that stop."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, insert, select, text
+
+from storage import tables
+from storage.database import Database, open_database
+from storage.errors import Conflict, CorruptDatabase
+from storage.journal import SqlJournal
+from tests.storage import samples
+from trading.errors import ConclaveError, Misconfigured, Transient
+
+EQUITY = tables.table(tables.Equity)
+
+
+def row(seq: int, *, at: datetime = samples.START, cash: str = "1.10") -> dict[str, object]:
+    """A row of the equity table."""
+    return {"account": "a", "seq": seq, "at": at, "equity": 0.1, "cash": Decimal(cash), "exposed": False}
+
+
+async def test_files_are_for_the_owner_only(path: Path) -> None:
+    """Database, write-ahead log and shared memory are 0600, also when an older file was wider."""
+    path.touch(mode=0o644)
+    path.chmod(0o644)
+    db = await open_database(path)
+    await SqlJournal(db, "a", clock=samples.wall).append([samples.alert(1)])
+    files = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
+    assert files == dict.fromkeys(("conclave.db", "conclave.db-wal", "conclave.db-shm"), 0o600)
+    await db.close()
+
+
+async def test_the_writer_is_durable(db: Database) -> None:
+    """WAL, a sync for every commit, foreign keys."""
+    names = ("journal_mode", "synchronous", "foreign_keys")
+
+    def pragmas(connection: Connection) -> list[object]:
+        return [connection.execute(text(f"PRAGMA {name}")).scalar() for name in names]
+
+    assert await db.write(pragmas) == ["wal", 2, 1]
+
+
+async def test_decimals_times_and_floats_come_back_exactly(db: Database) -> None:
+    """Digits, microseconds and every bit of a float."""
+    amounts = ["0.00010", "-1E+20", "12345678901234567890.123456789", "0"]
+    at = samples.START.replace(microsecond=1)
+    rows = [row(seq, at=at, cash=amount) for seq, amount in enumerate(amounts)]
+    await db.write(lambda connection: connection.execute(insert(EQUITY), rows))
+    async with db.read() as session:
+        found = (await session.execute(select(EQUITY).order_by(EQUITY.c.seq))).all()
+    assert [str(each.cash) for each in found] == amounts
+    assert {(each.at, each.at.utcoffset().total_seconds(), each.equity) for each in found} == {(at, 0.0, 0.1)}
+
+
+@pytest.mark.parametrize(
+    "bad", [row(1, at=samples.START.replace(tzinfo=None)), row(1, cash="NaN"), row(1, cash="-Infinity")]
+)
+async def test_naive_times_and_nan_are_refused(db: Database, bad: dict[str, object]) -> None:
+    """A column refuses what it could not give back."""
+    with pytest.raises(ConclaveError):
+        await db.write(lambda connection: connection.execute(insert(EQUITY), [bad]))
+
+
+async def test_a_failed_write_leaves_nothing(db: Database) -> None:
+    """The rows before the failing one are rolled back, and the next write is fine."""
+    with pytest.raises(Conflict):
+        await db.write(lambda connection: connection.execute(insert(EQUITY), [row(1), row(2), row(1)]))
+    await db.write(lambda connection: connection.execute(insert(EQUITY), [row(2)]))
+    async with db.read() as session:
+        assert (await session.execute(select(EQUITY.c.seq))).scalars().all() == [2]
+
+
+async def test_an_error_of_the_caller_rolls_back_too(db: Database) -> None:
+    """Whatever is raised inside a write, none of it is kept."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(insert(EQUITY), [row(1)])
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        await db.write(work)
+    async with db.read() as session:
+        assert not (await session.execute(select(EQUITY.c.seq))).all()
+
+
+async def test_readers_cannot_write(db: Database) -> None:
+    """Only the writer's connection changes anything."""
+    with pytest.raises(Transient, match="readonly"):
+        async with db.read() as session:
+            await session.execute(insert(EQUITY), [row(1)])
+
+
+async def test_a_cancelled_writer_does_not_tear_a_transaction(db: Database) -> None:
+    """Its rows are there all together or not at all, and the next write works."""
+    many = [row(seq) for seq in range(20_000)]
+    task = asyncio.create_task(db.write(lambda connection: connection.execute(insert(EQUITY), many)))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await db.write(lambda connection: connection.execute(insert(EQUITY), [row(20_000)]))
+    async with db.read() as session:
+        count = len((await session.execute(select(EQUITY.c.seq))).all())
+    assert count in {1, 20_001}
+
+
+async def test_readers_do_not_wait_for_a_writer(db: Database) -> None:
+    """A reader sees the committed state at once while a transaction is open."""
+
+    def slow(connection: Connection) -> None:
+        connection.execute(insert(EQUITY), [row(1)])
+        time.sleep(0.5)
+
+    writing = asyncio.create_task(db.write(slow))
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    async with db.read() as session:
+        assert not (await session.execute(select(EQUITY.c.seq))).all()
+    assert time.monotonic() - began < 0.35
+    await writing
+
+
+async def test_a_lock_by_another_program_is_transient(path: Path) -> None:
+    """BUSY is waited for, then reported as repeatable, and nothing is lost or doubled."""
+    db = await open_database(path, busy_seconds=0.2)
+    journal = SqlJournal(db, "a", clock=samples.wall)
+    await journal.append([samples.alert(1)])
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Transient, match="locked"):
+        await journal.append([samples.alert(2)])
+    other.execute("ROLLBACK")
+    other.close()
+    assert await journal.append([samples.alert(2)]) == 2
+    assert await journal.verify() is None
+    await db.close()
+
+
+FULL_DISK = """
+import asyncio, resource, sys
+from pathlib import Path
+from storage.database import open_database
+from storage.journal import SqlJournal
+from tests.storage import samples
+from trading.errors import Transient
+
+async def main(path):
+    db = await open_database(path)
+    journal = SqlJournal(db, "a", clock=samples.wall)
+    await journal.append([samples.alert(1)])
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    appended, refused = 1, 0
+    while refused < 5:
+        try:
+            appended = await journal.append([samples.alert(appended)])
+        except Transient:
+            refused += 1
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert await journal.append([samples.alert(0)]) == appended + 1
+    assert len(await journal.read(0, 100_000)) == appended + 1
+    assert await journal.verify() is None
+    await db.close()
+    print("healed", appended)
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+def test_a_full_disk_is_transient_and_heals(path: Path) -> None:
+    """Appends fail as a whole while no byte can be written, and go on without a restart afterwards."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.startswith("healed"), done.stderr
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 8192])
+async def test_a_file_that_is_no_database_is_refused(path: Path, content: bytes) -> None:
+    """It is named, and it is left as it was."""
+    path.write_bytes(content)
+    with pytest.raises(CorruptDatabase, match=r"conclave\.db"):
+        await open_database(path)
+    assert path.read_bytes() == content
+
+
+async def test_damaged_pages_are_found_at_open(path: Path) -> None:
+    """A database with an overwritten page does not open."""
+    db = await open_database(path)
+    await SqlJournal(db, "a", clock=samples.wall).append([samples.alert(number) for number in range(500)])
+    await db.close()
+    content = bytearray(path.read_bytes())
+    content[-8192:-4096] = b"\xa5" * 4096
+    path.write_bytes(content)
+    with pytest.raises(CorruptDatabase):
+        await open_database(path)
+
+
+@pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:", "://", "/proc/nowhere/conclave.db"])
+async def test_an_address_that_cannot_work_is_a_configuration_error(address: str) -> None:
+    """The message names what to set."""
+    with pytest.raises(Misconfigured, match="DATA"):
+        await open_database(address)
+
+
+async def test_closing_twice_and_writing_after(db: Database) -> None:
+    """A closed database says so."""
+    await db.close()
+    await db.close()
+    with pytest.raises(ConclaveError, match="closed"):
+        await db.write(lambda _: None)

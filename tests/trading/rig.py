@@ -1,0 +1,498 @@
+"""A small trading floor for tests: hand-made bars, scripted signals, a program that can die and come back.
+
+`World` is what survives the death of the program: the venue with its ledger, the bars, the journal.
+`Session` is one life of the program on it. Nothing here patches anything: every part stands behind a port of the product.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from storage.memory import MemoryJournal
+from trading import risk
+from trading.council.guards import Guards, PageGuards
+from trading.desk import Desk
+from trading.errors import Rejected
+from trading.events import Event, OrderFilled, OrderIntended, TradeClosed
+from trading.exchange.simulated.ledger import MemoryKeeper
+from trading.exchange.simulated.market import FileFeed, Market, ReleasePace, SimulatedClock
+from trading.exchange.simulated.memory import MemoryExchange
+from trading.exchange.simulated.venue import Venue
+from trading.model import (
+    EPOCH,
+    Candle,
+    CandleSeries,
+    Execution,
+    Instrument,
+    OrderSide,
+    OrderType,
+    PlaceOrder,
+    Proposal,
+    Purpose,
+    Side,
+    millis,
+    utc,
+)
+from trading.parameters import AccountTerms, TradeRules
+from trading.portfolio import Book
+from trading.ports import BarsClosed, Brief, Broker, Council, Deliberation, Journal, MarketData, Recorded
+from trading.risk import Approved, Sized
+from trading.signals import Reading, SignalSource
+from trading.trader import QueueInbox, Trader, load_book
+
+HOUR_MS = 3_600_000
+START_MS = 1_700_006_400_000  # 2023-11-15 00:00 UTC, a funding settlement
+START = utc(START_MS)
+FOUR_HOURS = timedelta(hours=4)
+BTC = "BTCUSDT"
+
+Row = tuple[float, float, float, float]  # open, high, low, close
+
+NO_FEES = AccountTerms(maker_fee=0.0, taker_fee=0.0, slippage=0.0, funding_rate=0.0)
+FREE_RUN = TradeRules(entry_offset=0.0, trail_start_r=0.0, runaway_r=100.0)
+
+
+def instrument(
+    symbol: str = BTC, *, tick: str = "0.1", step: str = "0.001", least: str = "0.001", notional: str = "5"
+) -> Instrument:
+    """Trading rules; BTCUSDT's unless told otherwise."""
+    return Instrument(
+        symbol=symbol,
+        tick_size=Decimal(tick),
+        qty_step=Decimal(step),
+        min_qty=Decimal(least),
+        min_notional=Decimal(notional),
+    )
+
+
+def series_of(
+    rows: Sequence[Row],
+    *,
+    symbol: str = BTC,
+    start_ms: int = START_MS,
+    interval: timedelta = FOUR_HOURS,
+    volume: float = 100.0,
+) -> CandleSeries:
+    """Gapless bars of one symbol from hand-written rows."""
+    step = interval // timedelta(milliseconds=1)
+    prices = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    return CandleSeries(
+        symbol=symbol,
+        interval=interval,
+        timestamp=start_ms + np.arange(len(rows), dtype=np.int64) * step,
+        open=prices[:, 0].copy(),
+        high=prices[:, 1].copy(),
+        low=prices[:, 2].copy(),
+        close=prices[:, 3].copy(),
+        volume=np.full(len(rows), volume),
+    )
+
+
+def random_series(
+    rng: np.random.Generator,
+    count: int,
+    *,
+    symbol: str = BTC,
+    price: float = 1000.0,
+    wobble: float = 0.006,
+    start_ms: int = START_MS,
+    interval: timedelta = FOUR_HOURS,
+    tick: float = 0.1,
+) -> CandleSeries:
+    """Valid bars of a random walk on the tick grid, with random volume and the occasional gap."""
+    closes = price * np.exp(np.cumsum(rng.normal(0, wobble, count)))
+    gaps = (rng.random(count) < 0.2) * rng.normal(0, wobble, count)
+    opens = np.concatenate(([price], closes[:-1])) * (1 + gaps)
+    highs = np.maximum(opens, closes) * (1 + rng.exponential(wobble / 2, count))
+    lows = np.minimum(opens, closes) * (1 - rng.exponential(wobble / 2, count))
+    places = max(0, -int(np.floor(np.log10(tick))))
+    opens, highs, lows, closes = (
+        np.round(np.round(column / tick) * tick, places) for column in (opens, highs, lows, closes)
+    )
+    step = interval // timedelta(milliseconds=1)
+    return CandleSeries(
+        symbol=symbol,
+        interval=interval,
+        timestamp=start_ms + np.arange(count, dtype=np.int64) * step,
+        open=opens,
+        high=highs,
+        low=lows,
+        close=closes,
+        volume=np.round(rng.lognormal(5, 1, count), 3),
+    )
+
+
+def reading(side: int = 0, r: float = 20.0, *, leave: bool = False, hazard: bool = False) -> Reading:
+    """What a scripted strategy says at one close."""
+    return Reading(side, r, leave, leave, hazard, hazard, hazard, hazard)
+
+
+Readings = Mapping[tuple[str, int], Reading]
+
+
+def script(said: Mapping[int, Reading], series: CandleSeries) -> dict[tuple[str, int], Reading]:
+    """Readings by row, named by symbol and open time."""
+    return {(series.symbol, int(series.timestamp[row])): what for row, what in said.items()}
+
+
+class Script:
+    """A `SignalSource` that says what it was told to say, and nothing on every other bar."""
+
+    def __init__(self, series: Sequence[CandleSeries], said: Readings) -> None:
+        self._series = {one.symbol: one for one in series}
+        self._said = said
+        self._rows: dict[str, int] = {}
+
+    def read(self, candle: Candle) -> Reading:
+        """The scripted reading of this bar."""
+        stamps = self._series[candle.symbol].timestamp
+        self._rows[candle.symbol] = int(np.searchsorted(stamps, millis(candle.open_time)))
+        return self._said.get((candle.symbol, millis(candle.open_time)), reading())
+
+    def window(self, symbol: str, bars: int) -> CandleSeries:
+        """The bars up to the one read last."""
+        row = self._rows[symbol]
+        return self._series[symbol].between(row + 1 - bars, row + 1)
+
+
+class SaysAlways:
+    """A council with one opinion."""
+
+    mode = "off"
+
+    def __init__(self, ruling: Deliberation | None = None) -> None:
+        self.ruling = ruling or Deliberation(approved=True, size_multiplier=1.0, reasons=())
+        self.asked: list[Brief] = []
+
+    async def deliberate(self, brief: Brief) -> Deliberation:
+        """The same answer every time."""
+        self.asked.append(brief)
+        return self.ruling
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """A scenario: bars, what the strategy says, and the terms."""
+
+    series: Sequence[CandleSeries]
+    said: Readings = field(default_factory=dict)
+    rules: TradeRules = FREE_RUN
+    terms: AccountTerms = NO_FEES
+    instruments: Mapping[str, Instrument] = field(default_factory=lambda: {BTC: instrument()})
+    funding: Mapping[str, Mapping[int, Decimal]] | None = None
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """In the order of the configuration."""
+        return tuple(one.symbol for one in self.series)
+
+    @property
+    def interval(self) -> timedelta:
+        """The bar length of every symbol."""
+        return self.series[0].interval
+
+    @property
+    def start_ms(self) -> int:
+        """Open time of the first bar of all."""
+        return min(int(one.timestamp[0]) for one in self.series)
+
+    def closed_between(self, after_ms: int, until_ms: int) -> tuple[BarsClosed, ...]:
+        """The closes in (after, until], as the exchange's history tells them."""
+        step = self.interval // timedelta(milliseconds=1)
+        groups: dict[int, list[Candle]] = {}
+        for one in self.series:
+            for row, opened in enumerate(one.timestamp.tolist()):
+                if after_ms < opened + step <= until_ms:
+                    groups.setdefault(opened + step, []).append(one.candle(row))
+        return tuple(
+            BarsClosed(close_time=utc(moment), candles=tuple(groups[moment])) for moment in sorted(groups)
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """What outlives the program: the venue, the bars and the journal."""
+
+    stage: Stage
+    venue: Venue
+    journal: MemoryJournal
+    keeper: MemoryKeeper
+
+    @classmethod
+    def of(cls, stage: Stage) -> World:
+        """A venue that has not traded and an empty journal."""
+        keeper = MemoryKeeper()
+        venue = Venue(stage.instruments, stage.terms, keeper, funding=stage.funding)
+        return cls(stage=stage, venue=venue, journal=MemoryJournal(keep=None), keeper=keeper)
+
+    async def events(self) -> list[Event]:
+        """The whole journal."""
+        found: list[Event] = []
+        while batch := await self.journal.read(len(found)):
+            found += [recorded.event for recorded in batch]
+        return found
+
+    async def said(self, *kinds: type[Event]) -> list[Any]:
+        """The events of some kinds."""
+        return [event for event in await self.events() if isinstance(event, kinds)]
+
+    async def trades(self) -> list[TradeClosed]:
+        """The finished trades."""
+        return await self.said(TradeClosed)
+
+    async def fills(self) -> list[OrderFilled]:
+        """The booked fills."""
+        return await self.said(OrderFilled)
+
+    async def intents(self) -> list[OrderIntended]:
+        """The intents."""
+        return await self.said(OrderIntended)
+
+    def executions(self) -> list[Execution]:
+        """Everything that the venue has executed."""
+        return [one for symbol in self.stage.symbols for one in self.venue.executions(symbol, EPOCH)]
+
+
+Wrap = Callable[[MemoryExchange], Broker]
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """What a life of the program may have instead of the plain parts."""
+
+    journal: Journal | None = None
+    broker: Wrap | None = None
+    council: Council | None = None
+    guards: Guards | None = None
+    signals: Callable[[Stage, Book], SignalSource] | None = None
+    inbox: QueueInbox | None = None
+
+
+class Session:
+    """One life of the program on a world: folded from the journal, run until the bars end or it dies."""
+
+    def __init__(self, world: World, book: Book, sequence: int, parts: Parts) -> None:
+        stage, self.world = world.stage, world
+        self.inbox = parts.inbox or QueueInbox()
+        self.clock, self.pace = SimulatedClock(), ReleasePace()
+        self.market = Market(world.venue, FileFeed(stage.series), self.pace, self.clock, self.inbox.put)
+        self.market.start_at(max(world.venue.now, utc(stage.start_ms)))
+        self.exchange = MemoryExchange(world.venue, self.market, self.inbox, "uid-1")
+        data: MarketData = self.exchange
+        self.desk = Desk(
+            account="uid-1",
+            symbols=stage.symbols,
+            interval=stage.interval,
+            rules=stage.rules,
+            terms=stage.terms,
+            instruments=stage.instruments,
+            book=book,
+            journal=parts.journal or world.journal,
+            market=data,
+            broker=parts.broker(self.exchange) if parts.broker else self.exchange,
+            council=parts.council or SaysAlways(),
+            guards=parts.guards or PageGuards(),
+            signals=parts.signals(stage, book) if parts.signals else Script(stage.series, stage.said),
+            sequence=sequence,
+        )
+        self.trader = Trader(self.desk, self.inbox, self.pace, badge="TEST", quotes=world.venue.last)
+
+    @classmethod
+    async def begin(cls, world: World, **parts: Any) -> Session:
+        """A life that has not started yet: the book as the journal tells it."""
+        chosen = Parts(**parts)
+        opening = Decimal(repr(world.stage.terms.initial_equity))
+        book, sequence = await load_book(chosen.journal or world.journal, opening)
+        return cls(world, book, sequence, chosen)
+
+    async def start(self) -> None:
+        """Reconcile and catch up on the closes that were missed."""
+        last = self.desk.book.last_close
+        known = millis(last) if last else self.world.stage.start_ms
+        missed = self.world.stage.closed_between(known, millis(self.clock.now()))
+        await self.trader.start(self.clock.now(), missed)
+
+    async def run(self) -> None:
+        """Start, then trade to the end of the bars; the market stops when the trader dies."""
+        await self.start()
+        walking = asyncio.create_task(self.market.run())
+        try:
+            await self.trader.run()
+            await walking
+        finally:
+            walking.cancel()
+
+
+async def traded(stage: Stage, **parts: Any) -> World:
+    """A world in which one uninterrupted life has traded the whole scenario."""
+    world = World.of(stage)
+    session = await Session.begin(world, **parts)
+    await session.run()
+    return world
+
+
+class Floor:
+    """A venue walked by hand, bar by bar, with the events it tells; no trader."""
+
+    def __init__(
+        self,
+        terms: AccountTerms = NO_FEES,
+        *,
+        instruments: Mapping[str, Instrument] | None = None,
+        funding: Mapping[str, Mapping[int, Decimal]] | None = None,
+        interval: timedelta = FOUR_HOURS,
+        start_ms: int = START_MS,
+    ) -> None:
+        self.told: list[Any] = []
+        self.venue = Venue(
+            instruments or {BTC: instrument()},
+            terms,
+            MemoryKeeper(),
+            funding=funding,
+            listener=self.told.append,
+        )
+        self.interval = interval
+        self.next_ms = start_ms
+
+    def bar(self, row: Row, symbol: str = BTC) -> Candle:
+        """One whole bar of one symbol, begun, ended and committed."""
+        candle = self.begin(row, symbol)
+        self.end(candle)
+        return candle
+
+    def begin(self, row: Row, symbol: str = BTC) -> Candle:
+        """Open a bar; `end` closes it."""
+        candle = series_of([row], symbol=symbol, start_ms=self.next_ms, interval=self.interval).candle(0)
+        self.venue.begin_bar(symbol, candle.open_time, candle.interval, candle.open)
+        self.venue.commit()
+        return candle
+
+    def end(self, candle: Candle) -> None:
+        """Close a bar that was begun."""
+        self.venue.end_bar(candle)
+        self.venue.commit()
+        self.next_ms = millis(candle.close_time)
+
+    def fills(self) -> list[Execution]:
+        """The executions told so far, funding apart."""
+        return [event for event in self.told if isinstance(event, Execution) and not event.funding]
+
+    def payments(self) -> list[Execution]:
+        """The funding told so far."""
+        return [event for event in self.told if isinstance(event, Execution) and event.funding]
+
+
+def order(
+    side: OrderSide,
+    qty: str,
+    *,
+    price: str | None = None,
+    link: str = "one",
+    symbol: str = BTC,
+    stop: str | None = None,
+    post_only: bool = False,
+    reduce_only: bool = False,
+    purpose: Purpose | None = None,
+) -> PlaceOrder:
+    """A request for the venue; a market order without a price."""
+    return PlaceOrder(
+        link_id=link,
+        symbol=symbol,
+        side=side,
+        type=OrderType.LIMIT if price is not None else OrderType.MARKET,
+        qty=Decimal(qty),
+        purpose=purpose or (Purpose.EXIT if reduce_only else Purpose.ENTRY),
+        price=Decimal(price) if price is not None else None,
+        post_only=post_only,
+        reduce_only=reduce_only,
+        stop_loss=Decimal(stop) if stop is not None else None,
+    )
+
+
+def approved_entry(
+    side: Side, qty: str, price: str, stop: str, *, link: str = "entry-1", symbol: str = BTC
+) -> Approved[PlaceOrder]:
+    """An entry as risk approves it."""
+    proposal = Proposal(
+        symbol=symbol,
+        side=side,
+        signal_time=START,
+        interval=FOUR_HOURS,
+        close=float(price),
+        entry=Decimal(price),
+        stop=Decimal(stop),
+        take_profit=None,
+        take_profit_r=0.0,
+        r_distance=abs(float(price) - float(stop)),
+    )
+    return risk.approve_entry(proposal, Sized(qty=Decimal(qty), risk_usdt=Decimal(1)), link)
+
+
+class Died(BaseException):
+    """The program was killed: nothing in it may catch this."""
+
+
+class MortalJournal:
+    """A journal that kills the program at its n-th append: `committed` says whether that one still counts.
+
+    Once dead it refuses everything, snapshots included, like a process that is gone; with `gentle` the
+    program still gets to keep its last snapshot, like one that ends by an exception.
+    """
+
+    def __init__(self, inner: MemoryJournal, dies_at: int, *, committed: bool, gentle: bool = False) -> None:
+        self._inner = inner
+        self.left = dies_at
+        self._committed = committed
+        self._gentle = gentle
+        self._dead = False
+
+    async def append(self, events: Sequence[Event]) -> int:
+        """Commit, or die."""
+        self._breathe()
+        self.left -= 1
+        if self.left > 0:
+            return await self._inner.append(events)
+        self._dead = True
+        if self._committed:
+            await self._inner.append(events)
+        raise Died
+
+    async def read(self, after: int, limit: int = 500) -> Sequence[Recorded]:
+        """As the journal beneath."""
+        self._breathe()
+        return await self._inner.read(after, limit)
+
+    async def grown(self, after: int) -> None:
+        """As the journal beneath."""
+        self._breathe()
+        await self._inner.grown(after)
+
+    async def save_snapshot(self, seq: int, state: Mapping[str, Any]) -> None:
+        """As the journal beneath, while there is a process."""
+        if not self._gentle:
+            self._breathe()
+        await self._inner.save_snapshot(seq, state)
+
+    async def load_snapshot(self) -> tuple[int, Mapping[str, Any]] | None:
+        """As the journal beneath."""
+        self._breathe()
+        return await self._inner.load_snapshot()
+
+    def _breathe(self) -> None:
+        if self._dead:
+            raise Died
+
+
+async def place(exchange: Broker, asked: Approved[PlaceOrder]) -> Rejected | str:
+    """The order id, or the refusal."""
+    try:
+        return await exchange.place(asked)
+    except Rejected as refusal:
+        return refusal

@@ -1,0 +1,363 @@
+"""One trade, from the closed bar to the order: the same in a replay, on paper and live.
+
+`run_cycle` is the whole story; everything it calls is either pure or a port. What is open is dealt with first and
+never waits for the council; then the strategy proposes, guards object, the council may veto or shrink, risk sizes,
+and the intent is written before the order leaves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+
+from trading import events as ev
+from trading import risk, trailing
+from trading.council.packet import WINDOW, atr_of
+from trading.crashpoints import crashpoint
+from trading.desk import Desk
+from trading.errors import Rejected
+from trading.model import (
+    ZERO,
+    AccountFacts,
+    Candle,
+    ExitReason,
+    OrderSide,
+    OrderType,
+    Proposal,
+    Purpose,
+    Side,
+    exact,
+)
+from trading.orders import WorkingOrder, link_id_of
+from trading.parameters import TradeRules
+from trading.portfolio import Holding
+from trading.ports import Brief, Deliberation
+from trading.risk import Refused, Sized
+from trading.signals import Reading
+
+NO_COUNCIL = Deliberation(approved=False, size_multiplier=0.0, reasons=())
+
+
+async def run_cycle(desk: Desk, candle: Candle) -> None:
+    """Deal with one closed bar of one symbol, from what is open to a new entry."""
+    reading = desk.signals.read(candle)
+
+    # What is open waits for nobody: trail the stop, leave, take profit, let the entry expire.
+    await protect(desk, candle, reading)
+    await tend_entry(desk, candle)
+
+    # The strategy proposes. An edge that cannot count now is dropped, not queued.
+    if reading.side == 0:
+        return
+    side = Side.LONG if reading.side > 0 else Side.SHORT
+    if reason := busy(desk, candle):
+        await desk.record(ev.EdgeDropped(at=candle.close_time, symbol=candle.symbol, side=side, reason=reason))
+        return
+    case = open_case(desk, candle, reading, side)
+
+    # Guards in code (G1): a hard failure ends here and nothing is spent on the council.
+    new_risk = float(case.base.risk_usdt) / float(desk.book.cash) if isinstance(case.base, Sized) else 0.0
+    objections = desk.guards.before_council(
+        case.proposal, case.facts, case.atr, reading.hazard(side), reading.latched(side), new_risk
+    )
+    if objections:
+        await reject(desk, case, "guard", tuple(objection.reason for objection in objections))
+        return
+    if isinstance(case.base, Refused):
+        await reject(desk, case, "risk", (case.base.reason,))
+        return
+
+    # The council may veto or shrink.
+    window = desk.signals.window(candle.symbol, WINDOW)
+    ruling = await desk.council.deliberate(Brief(window=window, proposal=case.proposal, account=case.facts))
+    if not ruling.approved:
+        await reject(desk, case, "council", ruling.reasons, ruling)
+        return
+
+    # Guards again, at the fresh price (G2), and the final size.
+    last_price = await desk.market.last_price(candle.symbol)
+    if stale := desk.guards.before_order(case.proposal, case.atr, last_price):
+        await reject(desk, case, "guard", (stale.reason,), ruling)
+        return
+    sized = size(desk, case.proposal, ruling.size_multiplier)
+    if isinstance(sized, Refused):
+        await reject(desk, case, "risk", (sized.reason,), ruling)
+        return
+
+    # Verdict and intent are one commit; then the order leaves with its stop attached.
+    intent = entry_intent(desk, case, sized)
+    verdict = verdict_of(desk, case, ruling, sized=sized)
+    await desk.send(intent, risk.approve_entry(case.proposal, sized, intent.link_id), verdict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A candidate with what is known about it at its close; `base` is its size before the council."""
+
+    proposal: Proposal
+    facts: AccountFacts
+    atr: float | None
+    base: Sized | Refused
+    verdict_id: int
+
+
+def busy(desk: Desk, candle: Candle) -> str | None:
+    """Why an edge cannot count at this close, or None."""
+    symbol = candle.symbol
+    if symbol in desk.book.holdings:
+        return "in_position"
+    if desk.book.entry_of(symbol) is not None:
+        return "entry_resting"
+    if desk.book.cooling_down(symbol, candle.open_time, desk.interval, desk.rules.cooldown_bars):
+        return "cooldown"
+    if symbol in desk.blocked:
+        return "blocked"
+    if desk.fresh_from is not None and candle.close_time < desk.fresh_from:
+        return "stale"
+    return None
+
+
+def open_case(desk: Desk, candle: Candle, reading: Reading, side: Side) -> Case:
+    """Price the proposal and take stock of the account."""
+    proposal = propose(desk, candle, reading.r, side)
+    return Case(
+        proposal=proposal,
+        facts=desk.facts(candle),
+        atr=atr_of(desk.signals.window(candle.symbol, WINDOW)),
+        base=size(desk, proposal, 1.0),
+        verdict_id=desk.book.verdicts + 1,
+    )
+
+
+def propose(desk: Desk, candle: Candle, r_distance: float, side: Side) -> Proposal:
+    """Entry rule 1: the limit below (above) the close, the stop R away, the take profit if there is one."""
+    instrument, rules, sign = desk.instruments[candle.symbol], desk.rules, side.sign
+    entry = instrument.round_price(candle.close * (1 - sign * rules.entry_offset))
+    price = float(entry)
+    take_profit = None
+    if rules.take_profit_r > 0:
+        take_profit = instrument.round_price(price + sign * rules.take_profit_r * r_distance)
+    return Proposal(
+        symbol=candle.symbol,
+        side=side,
+        signal_time=candle.open_time,
+        interval=candle.interval,
+        close=candle.close,
+        entry=entry,
+        stop=instrument.round_price(price - sign * r_distance),
+        take_profit=take_profit,
+        take_profit_r=rules.take_profit_r,
+        r_distance=r_distance,
+    )
+
+
+def size(desk: Desk, proposal: Proposal, modifier: float) -> Sized | Refused:
+    """Entry rule 2 over the whole account."""
+    return risk.size_entry(
+        proposal,
+        equity=desk.book.cash,
+        terms=desk.terms,
+        instrument=desk.instruments[proposal.symbol],
+        used=desk.exposure(),
+        size_modifier=modifier,
+    )
+
+
+async def reject(
+    desk: Desk, case: Case, gate: str, reasons: tuple[str, ...], ruling: Deliberation = NO_COUNCIL
+) -> None:
+    """Write down why a candidate ends here."""
+    await desk.record(verdict_of(desk, case, ruling, gate=gate, reasons=reasons))
+
+
+def verdict_of(
+    desk: Desk,
+    case: Case,
+    ruling: Deliberation,
+    *,
+    sized: Sized | None = None,
+    gate: str = "",
+    reasons: tuple[str, ...] = (),
+) -> ev.VerdictReached:
+    """The verdict as it is stored and shown; approved exactly when there is a size."""
+    p = case.proposal
+    return ev.VerdictReached(
+        at=p.signal_time + p.interval,
+        verdict_id=case.verdict_id,
+        symbol=p.symbol,
+        side=p.side,
+        approved=sized is not None,
+        gate=gate,
+        reasons=reasons or ruling.reasons,
+        close=exact(p.close),
+        entry=p.entry,
+        stop=p.stop,
+        take_profit=p.take_profit,
+        r_distance=p.r_distance,
+        atr=case.atr,
+        qty=sized.qty if sized else ZERO,
+        size_modifier=ruling.size_multiplier if sized else 0.0,
+        risk_usdt=sized.risk_usdt if sized else ZERO,
+        equity=desk.book.cash,
+        council=desk.council.mode,
+        signal_time=p.signal_time,
+        answers=ruling.answers,
+    )
+
+
+def entry_intent(desk: Desk, case: Case, sized: Sized) -> ev.OrderIntended:
+    """The intent of an approved entry; its id depends only on what it is for."""
+    p = case.proposal
+    return ev.OrderIntended(
+        at=p.signal_time + p.interval,
+        link_id=link_id_of(desk.account, p.symbol, Purpose.ENTRY, p.signal_time),
+        verdict_id=case.verdict_id,
+        symbol=p.symbol,
+        purpose=Purpose.ENTRY,
+        side=OrderSide.opening(p.side),
+        type=OrderType.LIMIT,
+        qty=sized.qty,
+        price=p.entry,
+        stop=p.stop,
+        take_profit=p.take_profit,
+        r_distance=p.r_distance,
+        signal_time=p.signal_time,
+    )
+
+
+async def protect(desk: Desk, candle: Candle, reading: Reading) -> None:
+    """Step 7 for an open position: ratchet the stop, or leave at the next open; place the take profit."""
+    holding = desk.book.holdings.get(candle.symbol)
+    if holding is None:
+        return
+    mark = watch(desk, holding, candle)
+    if desk.book.exit_of(candle.symbol) is not None:
+        return
+    held = trailing.Held(
+        side=holding.side,
+        entry=holding.entry_price,
+        r_distance=holding.r_distance,
+        stop=holding.stop,
+        best=mark.best,
+    )
+    wants_out = reading.exits(holding.side)
+    ask = trailing.step(held, candle.close, wants_out, desk.rules, desk.instruments[candle.symbol])
+    # A stop at or beyond the close cannot rest on an exchange: that exit is a market order (7c).
+    if ask.stop != holding.stop and ask.exit is not ExitReason.TRAILING:
+        await move_stop(desk, holding, candle, ask)
+    if ask.exit is not None:
+        await leave(desk, holding, candle, ask.exit)
+    elif holding.take_profit is not None and desk.book.take_profit_of(candle.symbol) is None:
+        await take_profit(desk, holding, candle)
+
+
+def watch(desk: Desk, holding: Holding, candle: Candle) -> ev.OpenPositionMark:
+    """The extremes since the entry, this bar included; they are kept with the close's mark."""
+    entry_bar = holding.entry_time == candle.open_time
+    best = trailing.best_of(holding.side, holding.best, entry_bar, candle.high, candle.low, candle.close)
+    other = holding.side.opposite
+    worst = trailing.best_of(other, holding.worst, entry_bar, candle.high, candle.low, candle.close)
+    desk.watch[candle.symbol] = ev.OpenPositionMark(symbol=candle.symbol, best=best, worst=worst)
+    return desk.watch[candle.symbol]
+
+
+async def move_stop(desk: Desk, holding: Holding, candle: Candle, ask: trailing.Ask) -> None:
+    """Amend the stop on the exchange, then write it down; refused, the old stop stays and the owner hears it."""
+    crashpoint("before_stop_move")
+    try:
+        await desk.broker.move_stop(candle.symbol, ask.stop)
+    except Rejected as refusal:
+        text = f"{candle.symbol}: the exchange refused the stop {ask.stop}, {holding.stop} stays: {refusal}"
+        await desk.record(ev.AlertRaised(at=candle.close_time, kind="stop", text=text))
+        return
+    crashpoint("after_stop_move")
+    await desk.record(
+        ev.StopMoved(
+            at=candle.close_time,
+            symbol=candle.symbol,
+            verdict_id=holding.verdict_id,
+            old=holding.stop,
+            new=ask.stop,
+            level_r=ask.level_r,
+        )
+    )
+
+
+async def leave(desk: Desk, holding: Holding, candle: Candle, reason: ExitReason) -> None:
+    """A reduce-only market order that gets the next open."""
+    intent = closing_intent(desk, holding, candle, Purpose.EXIT, OrderType.MARKET, None, reason)
+    order = risk.approve_exit(candle.symbol, holding.side, holding.qty, intent.link_id)
+    await desk.send(intent, order)
+
+
+async def take_profit(desk: Desk, holding: Holding, candle: Candle) -> None:
+    """The reduce-only limit at the target, once the entry bar has closed."""
+    price = holding.take_profit
+    if price is None or price <= 0:
+        return  # a target below zero is never reached
+    intent = closing_intent(desk, holding, candle, Purpose.TAKE_PROFIT, OrderType.LIMIT, price, None)
+    order = risk.approve_take_profit(candle.symbol, holding.side, holding.qty, price, intent.link_id)
+    await desk.send(intent, order)
+
+
+def closing_intent(
+    desk: Desk,
+    holding: Holding,
+    candle: Candle,
+    purpose: Purpose,
+    type_: OrderType,
+    price: Decimal | None,
+    reason: ExitReason | None,
+) -> ev.OrderIntended:
+    """The intent of an order that closes a position."""
+    return ev.OrderIntended(
+        at=candle.close_time,
+        link_id=link_id_of(desk.account, candle.symbol, purpose, candle.open_time),
+        verdict_id=holding.verdict_id,
+        symbol=candle.symbol,
+        purpose=purpose,
+        side=OrderSide.closing(holding.side),
+        type=type_,
+        qty=holding.qty,
+        price=price,
+        stop=None,
+        take_profit=None,
+        r_distance=holding.r_distance,
+        signal_time=candle.open_time,
+        exit_reason=reason,
+    )
+
+
+async def tend_entry(desk: Desk, candle: Candle) -> None:
+    """Entry rule 4: cancel a resting entry that has expired or that the price has run away from."""
+    order = desk.book.entry_of(candle.symbol)
+    if order is None or order.uncertain or order.signal_time >= candle.open_time:
+        return
+    reason = outlived(order, candle, desk.rules, desk.interval)
+    if reason is None:
+        return
+    crashpoint("before_cancel")
+    ended = await desk.broker.cancel(candle.symbol, order.link_id)
+    if ended.open or ended.status == "Filled":
+        return  # the fill came first: its execution is on the way
+    crashpoint("after_cancel")
+    await desk.record(
+        ev.OrderCancelled(
+            at=candle.close_time,
+            link_id=order.link_id,
+            symbol=candle.symbol,
+            purpose=Purpose.ENTRY,
+            reason=reason,
+            verdict_id=order.verdict_id,
+        )
+    )
+
+
+def outlived(order: WorkingOrder, candle: Candle, rules: TradeRules, interval: timedelta) -> str | None:
+    """Why a resting entry should go at this close, or None."""
+    if candle.open_time - order.signal_time >= rules.entry_ttl_bars * interval:
+        return "expired"
+    if order.price is not None and abs(candle.close - float(order.price)) > rules.runaway_r * order.r_distance:
+        return "run_away"
+    return None

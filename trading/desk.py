@@ -1,0 +1,121 @@
+"""The trader's desk: everything one cycle works with, plugged together once by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from trading import risk
+from trading.council.guards import Guards
+from trading.crashpoints import crashpoint
+from trading.errors import OutcomeUnknown, Rejected, Transient
+from trading.events import (
+    Event,
+    OpenPositionMark,
+    OrderAccepted,
+    OrderDoubted,
+    OrderIntended,
+    OrderRefused,
+)
+from trading.model import ZERO, AccountFacts, Candle, Instrument, PlaceOrder
+from trading.parameters import AccountTerms, TradeRules
+from trading.portfolio import Book
+from trading.ports import Broker, Council, Journal, MarketData
+from trading.risk import Approved, Exposure
+from trading.signals import SignalSource
+
+
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """Parts and settings of one account. `fresh_from`: closes before it are too old for a new entry."""
+
+    account: str
+    symbols: tuple[str, ...]
+    interval: timedelta
+    rules: TradeRules
+    terms: AccountTerms
+    instruments: Mapping[str, Instrument]
+    book: Book
+    journal: Journal
+    market: MarketData
+    broker: Broker
+    council: Council
+    guards: Guards
+    signals: SignalSource
+    blocked: dict[str, str] = field(default_factory=dict)
+    watch: dict[str, OpenPositionMark] = field(default_factory=dict)
+    reported: set[str] = field(default_factory=set)
+    alerted: set[tuple[str, str]] = field(default_factory=set)
+    fresh_from: datetime | None = None
+    sequence: int = 0
+
+    async def record(self, *events: Event) -> None:
+        """Commit events, then fold them into the book: what is not committed has not happened."""
+        self.sequence = await self.journal.append(events)
+        for event in events:
+            self.book.apply(event)
+
+    async def send(self, intent: OrderIntended, order: Approved[PlaceOrder], *before: Event) -> None:
+        """Commit the intent (with what led to it), then send the order; a lost reply leaves it doubted."""
+        crashpoint("before_intent")
+        await self.record(*before, intent)
+        crashpoint("after_intent")
+        await self.dispatch(intent.at, intent.link_id, intent.symbol, order)
+
+    async def dispatch(self, at: datetime, link_id: str, symbol: str, order: Approved[PlaceOrder]) -> None:
+        """Send an order whose intent is committed. Repeating it is safe: its id is the same."""
+        try:
+            order_id = await self.broker.place(order)
+        except Rejected as refusal:
+            await self.record(OrderRefused(at=at, link_id=link_id, symbol=symbol, reason=str(refusal)))
+        except (OutcomeUnknown, Transient) as doubt:
+            await self.record(OrderDoubted(at=at, link_id=link_id, symbol=symbol, reason=str(doubt)))
+        else:
+            crashpoint("after_send")
+            await self.record(OrderAccepted(at=at, link_id=link_id, symbol=symbol, order_id=order_id))
+
+    def exposure(self) -> Exposure:
+        """Notional and margin of all positions and resting entries together."""
+        notional = sum((h.qty * h.entry_price for h in self.book.holdings.values()), ZERO)
+        for order in self.book.working.values():
+            if order.price is not None and order.stop is not None:
+                notional += (order.qty - order.filled) * order.price
+        value = float(notional)
+        return Exposure(notional=value, margin=risk.margin_of(value, self.terms))
+
+    def open_risk(self) -> Decimal:
+        """Loss in USDT if every stop were hit, over positions and resting entries; gains count as zero."""
+        total = ZERO
+        for holding in self.book.holdings.values():
+            loss = holding.side.sign * (holding.entry_price - holding.stop) * holding.qty
+            total += max(loss, ZERO)
+        for order in self.book.working.values():
+            if order.price is not None and order.stop is not None:
+                total += (order.qty - order.filled) * abs(order.price - order.stop)
+        return total
+
+    def facts(self, candle: Candle) -> AccountFacts:
+        """The account as guards and council see it at this close."""
+        book, terms, results = self.book, self.terms, self.book.results
+        cash = float(book.cash)
+        base_risk = max(cash, 1e-9) * terms.risk_per_trade or 1e-9
+        losses = [(candle.open_time - at) // self.interval for at in book.last_loss.values()]
+        now = self.fresh_from or candle.close_time
+        return AccountFacts(
+            equity=book.cash,
+            initial_equity=book.initial_equity,
+            day_r=float(results.day_pnl) / base_risk,
+            week_r=float(results.week_pnl) / base_risk,
+            drawdown=max(1 - book.equity / book.peak, 0.0) if book.peak > 0 else 1.0,
+            losing_streak=results.losing_streak,
+            bars_since_loss=min(losses, default=None),
+            open_risk=float(self.open_risk()) / max(cash, 1e-9),
+            open_positions=len(book.holdings) + sum(o.stop is not None for o in book.working.values()),
+            spread=float(self.instruments[candle.symbol].tick_size),
+            slippage=terms.slippage * candle.close,
+            funding_rate=terms.funding_rate,
+            data_age_bars=max(now - candle.close_time, timedelta()) / self.interval,
+            paused=book.paused,
+        )

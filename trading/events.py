@@ -1,0 +1,275 @@
+"""What happened, in the past tense: the only thing the trader ever writes down.
+
+The journal holds these in order; the trader's state is a fold over them (`trading.portfolio.Book`), and every
+table, card and report is drawn from them. `at` is market time. Requests to the trader are in the imperative.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from trading.model import ExitReason, OrderSide, OrderType, Purpose, Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of everything in the journal."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStarted(Event):
+    """The trader came up; `found` is what reconciling with the exchange showed, one line each."""
+
+    badge: str
+    symbols: tuple[str, ...]
+    interval_minutes: int
+    initial_equity: Decimal
+    resumed: bool
+    found: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeDropped(Event):
+    """A signal that came while it could not count: `in_position`, `entry_resting` or `cooldown`."""
+
+    symbol: str
+    side: Side
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentAnswer:
+    """One council member's answer as it is shown: `vote` is its enum, `text` its strongest argument."""
+
+    agent: str
+    status: str
+    vote: str
+    p_win: float | None
+    text: str
+    against: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictReached(Event):
+    """The decision on one candidate; every candidate has exactly one.
+
+    `gate` names who ended it: `guard`, `council`, `risk` or, when approved, an empty string. `reasons` are
+    sentences for a person. `qty` is zero when nothing was sized. `size_modifier` is in 0..1.
+    """
+
+    verdict_id: int
+    symbol: str
+    side: Side
+    approved: bool
+    gate: str
+    reasons: tuple[str, ...]
+    close: Decimal
+    entry: Decimal
+    stop: Decimal
+    take_profit: Decimal | None
+    r_distance: float
+    atr: float | None
+    qty: Decimal
+    size_modifier: float
+    risk_usdt: Decimal
+    equity: Decimal
+    council: str
+    signal_time: datetime
+    answers: tuple[AgentAnswer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderIntended(Event):
+    """Committed before the order is sent. `signal_time` is the open time of the bar that was decided on."""
+
+    link_id: str
+    verdict_id: int | None
+    symbol: str
+    purpose: Purpose
+    side: OrderSide
+    type: OrderType
+    qty: Decimal
+    price: Decimal | None
+    stop: Decimal | None
+    take_profit: Decimal | None
+    r_distance: float
+    signal_time: datetime
+    exit_reason: ExitReason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderAccepted(Event):
+    """The exchange acknowledged an order."""
+
+    link_id: str
+    symbol: str
+    order_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRefused(Event):
+    """The exchange refused an order for good, or it was found never to have arrived."""
+
+    link_id: str
+    symbol: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderDoubted(Event):
+    """The reply was lost: the order may or may not exist. No new entry on the symbol until it is known."""
+
+    link_id: str
+    symbol: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderCancelled(Event):
+    """A resting order left the book unfilled: `expired`, `run_away`, `flat`, `manual` or the exchange's word."""
+
+    link_id: str
+    symbol: str
+    purpose: Purpose
+    reason: str
+    verdict_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderFilled(Event):
+    """An execution, booked once by `exec_id`. `slippage_bp` is against the price that was asked for."""
+
+    exec_id: str
+    link_id: str
+    order_id: str
+    verdict_id: int | None
+    symbol: str
+    purpose: Purpose
+    side: OrderSide
+    qty: Decimal
+    price: Decimal
+    fee: Decimal
+    maker: bool
+    bar_time: datetime
+    stop: Decimal | None = None
+    risk_usdt: Decimal | None = None
+    slippage_bp: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FundingPaid(Event):
+    """Funding booked once by `exec_id`; `amount` is positive when paid, negative when received."""
+
+    exec_id: str
+    symbol: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopMoved(Event):
+    """The trailing stop reached a new level; `level_r` is the level in R above the entry."""
+
+    symbol: str
+    verdict_id: int | None
+    old: Decimal
+    new: Decimal
+    level_r: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradeClosed(Event):
+    """A position is flat again: the finished trade. Fees and funding are positive when paid."""
+
+    verdict_id: int | None
+    symbol: str
+    side: Side
+    signal_time: datetime
+    entry_time: datetime
+    exit_time: datetime
+    entry_price: Decimal
+    exit_price: Decimal
+    qty: Decimal
+    pnl: Decimal
+    fees: Decimal
+    funding: Decimal
+    risk_usdt: Decimal
+    r: float
+    best_r: float
+    worst_r: float
+    exit_reason: ExitReason
+    cash: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenPositionMark:
+    """An open position at a close, as `EquityMarked` carries it: the trailing state that must survive."""
+
+    symbol: str
+    best: float
+    worst: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EquityMarked(Event):
+    """The last event of every close: `at` is the close's time; decisions up to it are done.
+
+    `equity` is the cash plus the open positions at the bar's close; `closes` are the closes by symbol.
+    """
+
+    equity: float
+    cash: Decimal
+    exposed: bool
+    closes: dict[str, float]
+    marks: tuple[OpenPositionMark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradingPaused(Event):
+    """No new entries from now on; stops and exits go on. `command` is the request's id, handled once."""
+
+    by: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradingResumed(Event):
+    """Entries are allowed again."""
+
+    by: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertRaised(Event):
+    """Something the owner must know: `kind` groups alerts, `text` says what happened and what to do."""
+
+    kind: str
+    text: str
+
+
+# Requests to the trader: put into its inbox by chat, scheduler and webhook, never journaled themselves.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseTrading:
+    """Stop taking new entries."""
+
+    by: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeTrading:
+    """Take entries again."""
+
+    by: str
+    command: str
+
+
+Request = PauseTrading | ResumeTrading

@@ -1,0 +1,1 @@
+"""Exchanges: the real one behind its client library and the simulated one. They do not know each other."""

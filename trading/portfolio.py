@@ -1,0 +1,379 @@
+"""The book: the trader's whole state, a fold over its events.
+
+`Book.apply` is the only thing that changes it, so a restart is a snapshot plus the events after it.
+An execution is booked once by its id; one for an order that nobody intended is not booked at all.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import cache
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter
+
+from trading import events as ev
+from trading.model import (
+    ZERO,
+    ExitReason,
+    OrderSide,
+    Purpose,
+    Side,
+)
+from trading.orders import OrderState, WorkingOrder, may_become
+
+REMEMBERED = 4096
+
+
+@dataclass(slots=True, kw_only=True)
+class Holding:
+    """An open position. `r_distance` is R in price; `best` and `worst` are the extreme prices since the entry.
+
+    `risk_per_unit` is the distance from the asked entry to the first stop: the R of the trade's result.
+    """
+
+    symbol: str
+    side: Side
+    verdict_id: int | None
+    qty: Decimal
+    entry_price: Decimal
+    stop: Decimal
+    take_profit: Decimal | None
+    r_distance: float
+    risk_per_unit: Decimal
+    signal_time: datetime
+    entry_time: datetime
+    entry_bar_done: bool = False
+    opened_qty: Decimal = ZERO
+    fees: Decimal = ZERO
+    funding: Decimal = ZERO
+    exit_value: Decimal = ZERO
+    exit_qty: Decimal = ZERO
+    best: float = 0.0
+    worst: float = 0.0
+
+    def profit_at(self, price: Decimal) -> Decimal:
+        """Unrealised profit at a price, before fees."""
+        return self.side.sign * self.qty * (price - self.entry_price)
+
+
+@dataclass(slots=True, kw_only=True)
+class Results:
+    """Finished trades summed up as the limits need them. Days and weeks are UTC, in market time."""
+
+    trades: int = 0
+    losing_streak: int = 0
+    day: str = ""
+    day_pnl: Decimal = ZERO
+    day_trades: int = 0
+    day_wins: int = 0
+    week: str = ""
+    week_pnl: Decimal = ZERO
+
+    def turn_to(self, at: datetime) -> None:
+        """Begin a new day or week when `at` lies in one."""
+        day, week = at.strftime("%Y-%m-%d"), at.strftime("%G-%V")
+        if day != self.day:
+            self.day, self.day_pnl, self.day_trades, self.day_wins = day, ZERO, 0, 0
+        if week != self.week:
+            self.week, self.week_pnl = week, ZERO
+
+    def add(self, pnl: Decimal) -> None:
+        """One more finished trade."""
+        self.trades += 1
+        self.day_pnl += pnl
+        self.week_pnl += pnl
+        self.day_trades += 1
+        self.day_wins += pnl > 0
+        self.losing_streak = self.losing_streak + 1 if pnl < 0 else 0
+
+
+@dataclass(slots=True)
+class Book:
+    """Cash, positions, working orders, pause, and what the limits look at."""
+
+    initial_equity: Decimal
+    cash: Decimal = ZERO
+    badge: str = ""
+    paused: bool = False
+    verdicts: int = 0
+    holdings: dict[str, Holding] = field(default_factory=dict)
+    working: dict[str, WorkingOrder] = field(default_factory=dict)
+    results: Results = field(default_factory=Results)
+    equity: float = 0.0
+    peak: float = 0.0
+    closes: dict[str, float] = field(default_factory=dict)
+    last_close: datetime | None = None
+    last_loss: dict[str, datetime] = field(default_factory=dict)
+    booked: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    commands: OrderedDict[str, None] = field(default_factory=OrderedDict)
+
+    @classmethod
+    def opening(cls, initial_equity: Decimal) -> Book:
+        """The book of an account that has never traded."""
+        value = float(initial_equity)
+        return cls(initial_equity, cash=initial_equity, equity=value, peak=value)
+
+    def state(self) -> dict[str, Any]:
+        """The whole book in JSON types, for a snapshot."""
+        state: dict[str, Any] = _adapter().dump_python(self, mode="json")
+        return state
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any]) -> Book:
+        """The book of a snapshot."""
+        return _adapter().validate_python(dict(state))
+
+    def apply(self, event: ev.Event) -> None:
+        """Fold one event in. Events that change nothing here are fine."""
+        handler = self._folds.get(type(event))
+        if handler is not None:
+            handler(self, event)
+
+    def entry_of(self, symbol: str) -> WorkingOrder | None:
+        """The entry that rests (or may rest) on a symbol."""
+        return self._working(symbol, Purpose.ENTRY)
+
+    def exit_of(self, symbol: str) -> WorkingOrder | None:
+        """The exit that is on its way."""
+        return self._working(symbol, Purpose.EXIT)
+
+    def take_profit_of(self, symbol: str) -> WorkingOrder | None:
+        """The resting take profit."""
+        return self._working(symbol, Purpose.TAKE_PROFIT)
+
+    def _working(self, symbol: str, purpose: Purpose) -> WorkingOrder | None:
+        for order in self.working.values():
+            if order.symbol == symbol and order.purpose is purpose:
+                return order
+        return None
+
+    def cooling_down(self, symbol: str, bar_time: datetime, interval: timedelta, bars: int) -> bool:
+        """Is this bar within `bars` bars of the one in which the last losing trade closed?"""
+        loss = self.last_loss.get(symbol)
+        return loss is not None and bar_time - loss < bars * interval
+
+    def marked(self, closes: Mapping[str, float]) -> float:
+        """Cash plus the open positions at these closes."""
+        value = float(self.cash)
+        for symbol, holding in self.holdings.items():
+            close = closes[symbol]
+            value += holding.side.sign * float(holding.qty) * (close - float(holding.entry_price))
+        return value
+
+    def fill_events(self, fill: ev.OrderFilled) -> list[ev.Event]:
+        """The fill, and the finished trade when it leaves the position flat. Nothing when it is booked already."""
+        if fill.exec_id in self.booked:
+            return []
+        holding = self.holdings.get(fill.symbol)
+        if fill.purpose is Purpose.ENTRY or holding is None or fill.qty < holding.qty:
+            return [fill]
+        return [fill, self._closed(holding, fill)]
+
+    def _closed(self, holding: Holding, fill: ev.OrderFilled) -> ev.TradeClosed:
+        exit_value = holding.exit_value + fill.qty * fill.price
+        qty = holding.exit_qty + fill.qty
+        gross = holding.side.sign * (exit_value - qty * holding.entry_price)
+        fees = holding.fees + fill.fee
+        pnl = gross - fees - holding.funding
+        risk = qty * holding.risk_per_unit
+        sign, entry = holding.side.sign, float(holding.entry_price)
+        return ev.TradeClosed(
+            at=fill.at,
+            verdict_id=holding.verdict_id,
+            symbol=holding.symbol,
+            side=holding.side,
+            signal_time=holding.signal_time,
+            entry_time=holding.entry_time,
+            exit_time=fill.bar_time,
+            entry_price=holding.entry_price,
+            exit_price=exit_value / qty if holding.exit_qty else fill.price,
+            qty=qty,
+            pnl=pnl,
+            fees=fees,
+            funding=holding.funding,
+            risk_usdt=risk,
+            r=float(pnl / risk),
+            best_r=sign * (holding.best - entry) / holding.r_distance,
+            worst_r=sign * (holding.worst - entry) / holding.r_distance,
+            exit_reason=self._reason(fill),
+            cash=self.cash - fill.fee + holding.side.sign * fill.qty * (fill.price - holding.entry_price),
+        )
+
+    def _reason(self, fill: ev.OrderFilled) -> ExitReason:
+        if fill.purpose is Purpose.STOP:
+            return ExitReason.STOP
+        if fill.purpose is Purpose.TAKE_PROFIT:
+            return ExitReason.TAKE_PROFIT
+        order = self.working.get(fill.link_id)
+        return (order.exit_reason if order else None) or ExitReason.EXTERNAL
+
+    # Folds, one for each kind of event
+
+    def _session(self, event: ev.SessionStarted) -> None:
+        self.badge = event.badge
+
+    def _verdict(self, event: ev.VerdictReached) -> None:
+        self.verdicts = max(self.verdicts, event.verdict_id)
+
+    def _intended(self, event: ev.OrderIntended) -> None:
+        if event.link_id not in self.working:
+            self.working[event.link_id] = WorkingOrder(
+                **{name: getattr(event, name) for name in _ORDER_FIELDS}  # same names on purpose
+            )
+
+    def _accepted(self, event: ev.OrderAccepted) -> None:
+        self._turn(event.link_id, OrderState.ACCEPTED)
+
+    def _doubted(self, event: ev.OrderDoubted) -> None:
+        self._turn(event.link_id, OrderState.DOUBTED)
+
+    def _refused(self, event: ev.OrderRefused) -> None:
+        self._turn(event.link_id, OrderState.REFUSED)
+
+    def _cancelled(self, event: ev.OrderCancelled) -> None:
+        self._turn(event.link_id, OrderState.CANCELLED)
+
+    def _turn(self, link_id: str, state: OrderState) -> None:
+        order = self.working.get(link_id)
+        if order is None or not may_become(order.state, state):
+            return
+        order.state = state
+        if state in {OrderState.FILLED, OrderState.CANCELLED, OrderState.REFUSED}:
+            del self.working[link_id]
+
+    def _filled(self, event: ev.OrderFilled) -> None:
+        if event.exec_id in self.booked:
+            return
+        _remember(self.booked, event.exec_id)
+        self.cash -= event.fee
+        order = self.working.get(event.link_id)
+        if event.purpose is Purpose.ENTRY and order is not None:
+            self._enter(order, event)
+        elif event.symbol in self.holdings:
+            self._leave(self.holdings[event.symbol], event)
+        if order is not None:
+            order.filled += event.qty
+            if order.filled >= order.qty:
+                self._turn(order.link_id, OrderState.FILLED)
+
+    def _enter(self, order: WorkingOrder, fill: ev.OrderFilled) -> None:
+        if order.price is None or order.stop is None:
+            raise ValueError(f"{order.link_id}: an entry has a price and a stop")
+        holding = self.holdings.get(order.symbol)
+        if holding is not None:  # a further part of the same entry
+            total = holding.qty + fill.qty
+            holding.entry_price = (holding.entry_price * holding.qty + fill.price * fill.qty) / total
+            holding.qty, holding.opened_qty = total, holding.opened_qty + fill.qty
+            holding.fees += fill.fee
+            return
+        self.holdings[order.symbol] = Holding(
+            symbol=order.symbol,
+            side=Side.LONG if order.side is OrderSide.BUY else Side.SHORT,
+            verdict_id=order.verdict_id,
+            qty=fill.qty,
+            opened_qty=fill.qty,
+            entry_price=fill.price,
+            stop=order.stop,
+            take_profit=order.take_profit,
+            r_distance=order.r_distance,
+            risk_per_unit=abs(order.price - order.stop),
+            signal_time=order.signal_time,
+            entry_time=fill.bar_time,
+            fees=fill.fee,
+            best=float(fill.price),
+            worst=float(fill.price),
+        )
+
+    def _leave(self, holding: Holding, fill: ev.OrderFilled) -> None:
+        self.cash += holding.side.sign * fill.qty * (fill.price - holding.entry_price)
+        holding.qty -= fill.qty
+        holding.exit_qty += fill.qty
+        holding.exit_value += fill.qty * fill.price
+        holding.fees += fill.fee
+        if holding.qty <= 0:
+            del self.holdings[holding.symbol]
+
+    def _funding(self, event: ev.FundingPaid) -> None:
+        if event.exec_id in self.booked:
+            return
+        _remember(self.booked, event.exec_id)
+        self.cash -= event.amount
+        if holding := self.holdings.get(event.symbol):
+            holding.funding += event.amount
+
+    def _stop_moved(self, event: ev.StopMoved) -> None:
+        if holding := self.holdings.get(event.symbol):
+            holding.stop = event.new
+
+    def _trade(self, event: ev.TradeClosed) -> None:
+        self.results.turn_to(event.at)
+        self.results.add(event.pnl)
+        if event.pnl < 0:
+            self.last_loss[event.symbol] = event.exit_time
+
+    def _equity(self, event: ev.EquityMarked) -> None:
+        self.last_close = event.at
+        self.equity = event.equity
+        self.peak = max(self.peak, event.equity)
+        self.closes.update(event.closes)
+        self.results.turn_to(event.at)
+        for mark in event.marks:
+            if holding := self.holdings.get(mark.symbol):
+                holding.best, holding.worst, holding.entry_bar_done = mark.best, mark.worst, True
+
+    def _paused(self, event: ev.TradingPaused) -> None:
+        self.paused = True
+        _remember(self.commands, event.command)
+
+    def _resumed(self, event: ev.TradingResumed) -> None:
+        self.paused = False
+        _remember(self.commands, event.command)
+
+    _folds: ClassVar[dict[type[ev.Event], Callable[[Book, Any], None]]] = {
+        ev.SessionStarted: _session,
+        ev.VerdictReached: _verdict,
+        ev.OrderIntended: _intended,
+        ev.OrderAccepted: _accepted,
+        ev.OrderDoubted: _doubted,
+        ev.OrderRefused: _refused,
+        ev.OrderCancelled: _cancelled,
+        ev.OrderFilled: _filled,
+        ev.FundingPaid: _funding,
+        ev.StopMoved: _stop_moved,
+        ev.TradeClosed: _trade,
+        ev.EquityMarked: _equity,
+        ev.TradingPaused: _paused,
+        ev.TradingResumed: _resumed,
+    }
+
+
+_ORDER_FIELDS = (
+    "link_id",
+    "verdict_id",
+    "symbol",
+    "purpose",
+    "side",
+    "type",
+    "qty",
+    "price",
+    "stop",
+    "take_profit",
+    "r_distance",
+    "signal_time",
+    "exit_reason",
+)
+
+@cache
+def _adapter() -> TypeAdapter[Book]:
+    return TypeAdapter(Book)
+
+
+def _remember(ids: OrderedDict[str, None], one: str) -> None:
+    ids[one] = None
+    while len(ids) > REMEMBERED:
+        ids.popitem(last=False)

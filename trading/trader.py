@@ -1,0 +1,241 @@
+"""The trader: the single writer of trading state. Everything reaches it through its inbox, in order.
+
+Starting is recovering: the book is folded from the journal, compared with the exchange, and the closes that were
+missed are dealt with before anything new. There is no other start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from trading import events as ev
+from trading.bookkeeping import book_execution, book_order
+from trading.cycle import run_cycle
+from trading.desk import Desk
+from trading.model import EPOCH, ZERO, Candle, Execution, OrderSide, Purpose, Side, exact
+from trading.orders import WorkingOrder
+from trading.portfolio import Book, Holding
+from trading.ports import BarsClosed, FeedEnded, Inbound, Journal, OrderUpdated, Pace
+from trading.recovery import reconcile
+from trading.status import EntryView, PositionView, Status
+
+SNAPSHOT_EVERY = 500
+
+
+class QueueInbox:
+    """The trader's inbox in this process."""
+
+    def __init__(self) -> None:
+        self._items: asyncio.Queue[Inbound] = asyncio.Queue()
+
+    def put(self, item: Inbound) -> None:
+        """Queue one item."""
+        self._items.put_nowait(item)
+
+    async def get(self) -> Inbound:
+        """The next item, waiting for it."""
+        return await self._items.get()
+
+
+async def load_book(journal: Journal, initial_equity: Decimal) -> tuple[Book, int]:
+    """The book as the journal tells it: the last snapshot, then every event after it; and how far that is."""
+    kept = await journal.load_snapshot()
+    if kept is None:
+        book, seq = Book.opening(initial_equity), 0
+    else:
+        seq, book = kept[0], Book.restored(kept[1])
+    while batch := await journal.read(seq):
+        for recorded in batch:
+            book.apply(recorded.event)
+            seq = recorded.seq
+    return book, seq
+
+
+class Trader:
+    """Runs the desk: closes, executions, order updates and requests, one after the other.
+
+    `quotes` are the last prices by symbol, for display only; decisions use closed bars and the exchange's word.
+    """
+
+    def __init__(
+        self, desk: Desk, inbox: QueueInbox, pace: Pace, *, badge: str, quotes: Mapping[str, float]
+    ) -> None:
+        self._desk = desk
+        self._inbox = inbox
+        self._pace = pace
+        self._badge = badge
+        self._quotes = quotes
+        self._snapshot_at = desk.sequence
+
+    def submit(self, request: ev.Request) -> None:
+        """Ask for something; its effect is an event in the journal."""
+        self._inbox.put(request)
+
+    async def start(self, now: datetime, missed: tuple[BarsClosed, ...] = ()) -> None:
+        """Compare with the exchange, say what was found, then deal with the closes missed while away."""
+        desk = self._desk
+        resumed = desk.book.last_close is not None
+        found = await reconcile(desk, now)
+        await desk.record(
+            ev.SessionStarted(
+                at=now,
+                badge=self._badge,
+                symbols=desk.symbols,
+                interval_minutes=desk.interval // timedelta(minutes=1),
+                initial_equity=desk.book.initial_equity,
+                resumed=resumed,
+                found=tuple(found),
+            )
+        )
+        desk.fresh_from = missed[-1].close_time if missed else None
+        for closed in missed:
+            await self._on_close(closed)
+        desk.fresh_from = None
+
+    async def run(self) -> None:
+        """Work until the feed ends or the task is cancelled; a snapshot is kept at the end."""
+        try:
+            while not isinstance(item := await self._inbox.get(), FeedEnded):
+                await self._handle(item)
+        finally:
+            await self._keep_snapshot()
+
+    async def _handle(self, item: Inbound) -> None:
+        if isinstance(item, BarsClosed):
+            await self._on_close(item)
+        elif isinstance(item, Execution):
+            await book_execution(self._desk, item)
+        elif isinstance(item, OrderUpdated):
+            await book_order(self._desk, item.order)
+        elif isinstance(item, ev.PauseTrading):
+            await self._once(item, ev.TradingPaused)
+        elif isinstance(item, ev.ResumeTrading):
+            await self._once(item, ev.TradingResumed)
+
+    async def _on_close(self, closed: BarsClosed) -> None:
+        desk, book = self._desk, self._desk.book
+        if book.last_close is None or closed.close_time > book.last_close:
+            # Sockets have no mutual order: what the exchange holds is asked for before anything is decided.
+            await reconcile(desk, closed.close_time)
+            candles = {candle.symbol: candle for candle in closed.candles}
+            for symbol in desk.symbols:
+                if symbol in candles:
+                    await run_cycle(desk, candles[symbol])
+            await self._mark(closed.close_time, candles)
+            if desk.sequence - self._snapshot_at >= SNAPSHOT_EVERY:
+                await self._keep_snapshot()
+        self._pace.release(closed.close_time)
+
+    async def _mark(self, at: datetime, candles: Mapping[str, Candle]) -> None:
+        """The last event of a close: equity, and the trailing state that must survive."""
+        desk, book = self._desk, self._desk.book
+        closes = {symbol: candle.close for symbol, candle in candles.items()}
+        marks = tuple(desk.watch[symbol] for symbol in book.holdings if symbol in desk.watch)
+        desk.watch.clear()
+        await desk.record(
+            ev.EquityMarked(
+                at=at,
+                equity=book.marked({**book.closes, **closes}),
+                cash=book.cash,
+                exposed=bool(book.holdings),
+                closes=closes,
+                marks=marks,
+            )
+        )
+
+    async def _keep_snapshot(self) -> None:
+        desk = self._desk
+        if desk.sequence > self._snapshot_at:
+            await desk.journal.save_snapshot(desk.sequence, desk.book.state())
+            self._snapshot_at = desk.sequence
+
+    async def _once(
+        self,
+        request: ev.PauseTrading | ev.ResumeTrading,
+        effect: type[ev.TradingPaused] | type[ev.TradingResumed],
+    ) -> None:
+        """A request has its effect once, however often it is delivered."""
+        book = self._desk.book
+        if request.command not in book.commands:
+            at = book.last_close or EPOCH
+            await self._desk.record(effect(at=at, by=request.by, command=request.command))
+
+    # How things stand
+
+    def status(self) -> Status:
+        """A picture of the account, from memory."""
+        desk, book, results = self._desk, self._desk.book, self._desk.book.results
+        last = {symbol: exact(price) for symbol in desk.symbols if (price := self._price(symbol)) is not None}
+        unrealised = sum((h.profit_at(last[s]) for s, h in book.holdings.items() if s in last), ZERO)
+        return Status(
+            badge=self._badge,
+            leverage=desk.terms.leverage,
+            market_time=book.last_close,
+            next_close=book.last_close + desk.interval if book.last_close else None,
+            paused=book.paused,
+            gates=self._gates(),
+            cash=book.cash,
+            equity=book.cash + unrealised,
+            initial_equity=book.initial_equity,
+            day_pnl=results.day_pnl,
+            day_trades=results.day_trades,
+            day_wins=results.day_wins,
+            open_risk=float(desk.open_risk() / book.cash) if book.cash > 0 else 0.0,
+            symbols=desk.symbols,
+            last_prices=last,
+            positions=tuple(self._position(h, last) for h in book.holdings.values()),
+            entries=tuple(self._entry(o) for o in book.working.values() if o.purpose is Purpose.ENTRY),
+            verdicts=book.verdicts,
+            trades=results.trades,
+        )
+
+    def _price(self, symbol: str) -> float | None:
+        return self._quotes.get(symbol, self._desk.book.closes.get(symbol))
+
+    def _gates(self) -> tuple[str, ...]:
+        desk, book = self._desk, self._desk.book
+        gates = ["paused: /resume takes entries again"] if book.paused else []
+        gates += [f"{symbol}: {reason.replace('_', ' ')}" for symbol, reason in desk.blocked.items()]
+        if book.last_close is None:
+            return (*gates, "no data: the first bar has not closed yet")
+        bar = book.last_close - desk.interval
+        cooling = [
+            s for s in desk.symbols if book.cooling_down(s, bar, desk.interval, desk.rules.cooldown_bars)
+        ]
+        return (*gates, *(f"{symbol}: cooling down after a loss" for symbol in cooling))
+
+    def _position(self, h: Holding, last: Mapping[str, Decimal]) -> PositionView:
+        mark = last.get(h.symbol, h.entry_price)
+        leaving = self._desk.book.exit_of(h.symbol)
+        return PositionView(
+            symbol=h.symbol,
+            side=h.side,
+            verdict_id=h.verdict_id,
+            qty=h.qty,
+            entry_price=h.entry_price,
+            stop=h.stop,
+            take_profit=h.take_profit,
+            mark=mark,
+            unrealised=h.profit_at(mark),
+            r=h.side.sign * float(mark - h.entry_price) / h.r_distance,
+            opened=h.entry_time,
+            exit_due=leaving.exit_reason if leaving else None,
+        )
+
+    def _entry(self, order: WorkingOrder) -> EntryView:
+        desk = self._desk
+        rested = 0
+        if desk.book.last_close is not None:
+            rested = (desk.book.last_close - order.signal_time) // desk.interval - 1
+        return EntryView(
+            symbol=order.symbol,
+            side=Side.LONG if order.side is OrderSide.BUY else Side.SHORT,
+            verdict_id=order.verdict_id,
+            qty=order.qty,
+            price=order.price or ZERO,
+            stop=order.stop or ZERO,
+            bars_left=max(desk.rules.entry_ttl_bars - rested, 0),
+        )
