@@ -404,7 +404,8 @@ def run_command(args: argparse.Namespace) -> int:
         if not (math.isfinite(speed) and speed >= 0):
             raise BadInput("--speed must be a number of at least 0 (0 is as fast as the engine follows)")
         start_logging("WARNING" if args.no_dashboard else settings.log_level)
-        asyncio.run(run(plan, settings, speed=speed, as_json=args.json))
+        lines = not (args.no_dashboard or args.json)
+        asyncio.run(run(plan, settings, speed=speed, as_json=args.json, lines=lines))
     return 0
 
 
@@ -413,9 +414,11 @@ def start_logging(level: str) -> None:
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", force=True)
 
 
-async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool) -> None:
+async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, lines: bool) -> None:
     """Open everything in order, trade until asked to stop or the feed ends, close in the opposite order."""
+    from bot.terminal import Terminal
     from research.report import Outcome
+    from storage.database import open_database
 
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -424,12 +427,15 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool) ->
         chat = await open_chat(settings, stack)
         ledger = open_ledger(plan, settings)
         stack.callback(ledger.close)
-        database = await open_database_of(settings)
+        database = await open_database(database_of(settings))
         stack.push_async_callback(database.close)
         session = await open_session(plan, settings, ledger, database, chat, speed)
         stack.push_async_callback(session.conversation.stop)
         print(f"Chat: {chat.shown}  (Ctrl-C leaves, the next start carries on)", file=sys.stderr, flush=True)
         await session.conversation.start()
+        if lines:
+            terminal = Terminal(session.journal, session.journal_start, lambda line: print(line, file=sys.stderr))
+            stack.callback(asyncio.create_task(terminal.run(), name="terminal").cancel)
         ended = await trade(session, stop)
         if ended:
             await session.conversation.drain()
@@ -506,12 +512,10 @@ def open_ledger(plan: Plan, settings: Settings) -> LedgerFile:
     return LedgerFile(settings.data_dir / "exchange.db", key, lambda: str(10_000_000 + secrets.randbelow(89_999_999)))
 
 
-async def open_database_of(settings: Settings) -> Database:
+def database_of(settings: Settings) -> str | Path:
     """The bot's database: DATABASE_URL, or a file in DATA_DIR."""
-    from storage.database import open_database
-
     url = settings.database_url
-    return await open_database(url.get_secret_value() if url else settings.data_dir / "conclave.db")
+    return url.get_secret_value() if url else settings.data_dir / "conclave.db"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -521,6 +525,7 @@ class Session:
     paper: Paper
     trader: Trader
     journal: SqlJournal
+    journal_start: int
     book: Book
     conversation: Conversation
 
@@ -543,17 +548,25 @@ async def open_session(
     trader = make_trader(plan, paper, seat, source)
     await trader.start(paper.clock.now(), missed)
     conversation = make_conversation(settings, chat, database, journal, trader, paper.clock, seat)
-    return Session(paper=paper, trader=trader, journal=journal, book=book, conversation=conversation)
+    return Session(
+        paper=paper,
+        trader=trader,
+        journal=journal,
+        journal_start=sequence,
+        book=book,
+        conversation=conversation,
+    )
 
 
 def feed_of(plan: Plan) -> tuple[Feed, datetime]:
     """The bars and where the market starts: a file at its first bar, the synthetic market after a long history."""
-    from research.synthetic import synthetic
     from trading.exchange.simulated.market import FileFeed, GrowingFeed
     from trading.model import utc
 
     if plan.files:
         return FileFeed([file.series for file in plan.files]), utc(min(file.first for file in plan.files))
+    from research.synthetic import synthetic
+
     minutes, seed = plan.interval // timedelta(minutes=1), plan.config.market.seed
 
     def generate(bars: int) -> list[CandleSeries]:
@@ -679,8 +692,43 @@ def phone_command(args: argparse.Namespace) -> int:
 
 
 def db_command(args: argparse.Namespace) -> int:
-    """`main.py db`: migrate, check, backup or restore the database."""
+    """`main.py db`: bring the database to this version, check it, copy it, put a copy back."""
+    from bot.settings import read_settings
+    from storage.checks import backup, restore
+    from storage.database import database_file, database_url
+
+    os.umask(0o077)
+    settings = read_settings()
+    if args.task in {"backup", "restore"} and args.file is None:
+        raise BadInput(f"db {args.task} needs a file: main.py db {args.task} FILE")
+    file = database_file(database_url(database_of(settings)))
+    if args.task == "backup":
+        backup(file, args.file)
+        print(f"{file} was copied to {args.file}")
+    elif args.task == "restore":
+        aside = restore(file, args.file, data_dir=settings.data_dir)
+        print(f"{args.file} is now {file}" + (f"; the one before is {aside}" if aside else ""))
+    else:
+        return asyncio.run(check_database(settings, only_migrate=args.task == "migrate"))
     return 0
+
+
+async def check_database(settings: Settings, *, only_migrate: bool) -> int:
+    """Open (which migrates) and check; 1 when something is broken."""
+    from storage.checks import check
+    from storage.database import open_database
+
+    database = await open_database(database_of(settings))
+    try:
+        if only_migrate:
+            print(f"{database.name} is at the schema of this version")
+            return 0
+        findings = await check(database)
+        for finding in findings:
+            print(f"{'ok    ' if finding.ok else 'BROKEN'} {finding.subject}: {finding.text}")
+        return 0 if all(finding.ok for finding in findings) else 1
+    finally:
+        await database.close()
 
 
 if __name__ == "__main__":

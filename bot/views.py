@@ -56,7 +56,7 @@ def _table(status: Status) -> str:
 def _position(view: PositionView, leverage: float) -> str:
     """One row of at most WIDTH columns: `BTC   L5x     +41.2 +0.8   1.2`."""
     side = ("L" if view.side is Side.LONG else "S") + f"{leverage:.3g}x"
-    away = abs(view.mark - view.stop) / view.mark * 100 if view.mark else Decimal(0)
+    away = min(abs((view.mark - view.stop) / view.mark) * 100, Decimal(999)) if view.mark else Decimal(0)
     name = word(view.symbol.removesuffix("USDT"), 5)
     padded = name + " " * (5 - visible(name))
     return f"{padded} {side[:5]:<5}{_amount(view.unrealised):>8} {_r(view.r):>5}{away:>6.1f}"

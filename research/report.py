@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any, TextIO
 
 from research.candles import CandleFile
-from trading.events import TradeClosed
+from research.metrics import Tape
+from trading import events as ev
 from trading.model import exact, millis
 from trading.portfolio import Book, Holding
 
@@ -37,7 +39,36 @@ class TradeSpool:
         self._file.seek(0, 2)
 
 
-def trade_row(trade: TradeClosed, *, with_symbol: bool) -> dict[str, Any]:
+class Outcome:
+    """Listens to a journal and sums it up: equity at every close, costs, finished trades."""
+
+    def __init__(self, symbols: tuple[str, ...]) -> None:
+        self._tape = Tape()
+        self._spool = TradeSpool()
+        self._several = len(symbols) > 1
+
+    def hear(self, event: ev.Event) -> None:
+        """One event of the journal, in order."""
+        if isinstance(event, ev.EquityMarked):
+            self._tape.mark(event.equity, event.exposed)
+        elif isinstance(event, ev.OrderFilled):
+            self._tape.fee(event.fee)
+        elif isinstance(event, ev.FundingPaid):
+            self._tape.fund(event.amount)
+        elif isinstance(event, ev.TradeClosed):
+            self._tape.trade(event)
+            self._spool.add(trade_row(event, with_symbol=self._several))
+
+    def metrics(self, initial_equity: float, interval: timedelta) -> dict[str, Any]:
+        """The metrics of the specification."""
+        return self._tape.summary(initial_equity, interval)
+
+    def trades(self) -> Iterator[dict[str, Any]]:
+        """Every finished trade, in the order in which they closed."""
+        return self._spool.rows()
+
+
+def trade_row(trade: ev.TradeClosed, *, with_symbol: bool) -> dict[str, Any]:
     """A finished trade as the contract names it; times are open times of bars in ms UTC."""
     row = {
         "side": trade.side.value,

@@ -217,8 +217,7 @@ class SqlJournal:
             if not _moved(connection, self._account, head, rows[-1]):
                 raise ConclaveError(f"the journal of {self._account} has no head: run 'main.py db check'")
         connection.execute(_ADD, rows)
-        changes = project(self._account, head.seq + 1, [entry.event for entry in entries])
-        for statement, values in changes.items():
+        for statement, values in project(self._account, head.seq + 1, [entry.event for entry in entries]):
             connection.execute(statement, values)
         self._head = Head(rows[-1]["seq"], rows[-1]["hash"])
         return self._head.seq

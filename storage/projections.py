@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Executable, bindparam, select, update
+from sqlalchemy import Executable, bindparam, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from storage import tables
@@ -49,7 +49,7 @@ def _intent_update(*earlier: str) -> Any:
     return update(_INTENTS).where(
         _INTENTS.c.account == bindparam("of_account"),
         _INTENTS.c.link_id == bindparam("of_link"),
-        _INTENTS.c.state.in_(earlier),
+        or_(*(_INTENTS.c.state == state for state in earlier)),  # IN cannot go out for several rows at once
     )
 
 
@@ -89,13 +89,18 @@ _REFUSE_VERDICT: Final = (
 )
 
 
-def project(account: str, first: int, batch: Iterable[Event]) -> dict[Executable, list[dict[str, Any]]]:
-    """All changes of a batch whose first event is number `first`, by statement, in the order of the batch."""
-    changes: dict[Executable, list[dict[str, Any]]] = {}
+def project(
+    account: str, first: int, batch: Iterable[Event]
+) -> list[tuple[Executable, list[dict[str, Any]]]]:
+    """All changes of a batch whose first event is number `first`, in order; neighbours of one statement together."""
+    changes: list[tuple[Executable, list[dict[str, Any]]]] = []
     for seq, event in enumerate(batch, first):
         projection = PROJECTIONS.get(type(event))
         for statement, values in projection(account, seq, event) if projection else ():
-            changes.setdefault(statement, []).append(values)
+            if changes and changes[-1][0] is statement:
+                changes[-1][1].append(values)
+            else:
+                changes.append((statement, [values]))
     return changes
 
 

@@ -94,9 +94,7 @@ def keyboard_of(call: Call) -> Keyboard | None:
     if rows is None:
         return None
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        raise bad_request(
-            'can\'t parse inline keyboard markup: Field "inline_keyboard" must be of type Array'
-        )
+        raise bad_request('can\'t parse inline keyboard markup: Field "inline_keyboard" must be of type Array')
     keyboard = [[_button(button) for button in row] for row in rows if row]
     if sum(len(row) for row in keyboard) > _MAX_BUTTONS:
         raise bad_request("reply markup is too long")
@@ -134,9 +132,7 @@ class NewMedia:
         if self.upload is None:
             raise ValueError("NewMedia needs an upload or a stored file")
         upload, folder = self.upload, f"{self.kind}s"
-        file = store.add_file(
-            folder=folder, name=upload.name, mime=upload.mime, content=upload.content, size=self.size
-        )
+        file = store.add_file(folder=folder, name=upload.name, mime=upload.mime, content=upload.content, size=self.size)
         return Media(kind=self.kind, file=file)
 
 

@@ -145,9 +145,7 @@ class Face:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Nudges of the chat: change, action, answer, commands. The page fetches changes by its cursor."""
         chat_id = self._user_id(request)
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
-        )
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         queue = self._board.feed.subscribe()
         try:
             await response.prepare(request)
@@ -165,9 +163,7 @@ class Face:
     async def _wait_beyond(self, chat_id: int, change: int, seconds: int) -> None:
         now = asyncio.get_running_loop().time
         deadline = now() + seconds
-        while (
-            self._store.last_change(chat_id) <= change and now() < deadline and not self._board.changes.closed
-        ):
+        while self._store.last_change(chat_id) <= change and now() < deadline and not self._board.changes.closed:
             await self._board.changes.wait(deadline - now())
 
     async def _changed(self, chat_id: int, change: int) -> tuple[list[Message], int]:

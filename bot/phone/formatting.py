@@ -105,9 +105,7 @@ def with_entities(text: str, shapes: list[dict[str, Any]]) -> Formatted:
         offset, length = int(shape["offset"]), int(shape["length"])
         if offset >= 0 and length > 0 and offset + length <= total:
             url, language = shape.get("url"), shape.get("language")
-            kept.append(
-                Entity(type=str(shape["type"]), offset=offset, length=length, url=url, language=language)
-            )
+            kept.append(Entity(type=str(shape["type"]), offset=offset, length=length, url=url, language=language))
     return _trimmed(text, kept)
 
 
@@ -250,11 +248,7 @@ class _Parser:
                 self.entities.append(replace(entity, language=tag.argument))
             return bool(tag.argument)
         inner = self.entities[-1] if self.entities else None
-        if (
-            inner is None
-            or inner.type != "code"
-            or (inner.offset, inner.length) != (entity.offset, entity.length)
-        ):
+        if inner is None or inner.type != "code" or (inner.offset, inner.length) != (entity.offset, entity.length):
             return False
         self.entities[-1] = replace(entity, language=inner.language)
         return True
@@ -339,9 +333,7 @@ def _automatic(text: str, entities: list[Entity]) -> list[Entity]:
         for match in pattern.finditer(text):
             offset = utf16_length(text[: match.start()])
             entity = Entity(type=kind, offset=offset, length=utf16_length(match.group()))
-            if not any(
-                entity.offset < other.end and other.offset < entity.end for other in [*barred, *found]
-            ):
+            if not any(entity.offset < other.end and other.offset < entity.end for other in [*barred, *found]):
                 found.append(entity)
     return found
 

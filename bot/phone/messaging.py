@@ -46,9 +46,7 @@ class Messaging:
         return self._send(call, caption_of(call), media_of(self._store, call, "photo", call.text("photo")))
 
     def send_document(self, call: Call) -> Json:
-        return self._send(
-            call, caption_of(call), media_of(self._store, call, "document", call.text("document"))
-        )
+        return self._send(call, caption_of(call), media_of(self._store, call, "document", call.text("document")))
 
     def send_chat_action(self, call: Call) -> bool:
         chat = chat_of(self._store, call)

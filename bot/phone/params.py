@@ -86,9 +86,7 @@ async def read_call(request: web.Request, bot_id: int) -> Call:
                     with value.file as file:
                         uploads[name] = Upload(value.filename or name, value.content_type, file.read())
                 else:
-                    params[name] = (
-                        value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")
-                    )
+                    params[name] = value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")
     except web.HTTPRequestEntityTooLarge as error:
         raise Refusal(413, "Request Entity Too Large") from error
     return Call(bot_id, params, uploads)

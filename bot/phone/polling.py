@@ -11,9 +11,7 @@ from bot.phone.switchboard import Switchboard
 
 _LONGEST_POLL: Final = 50
 _MOST_UPDATES: Final = 100
-_CONFLICT: Final = (
-    "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"
-)
+_CONFLICT: Final = "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"
 
 
 class Poller:

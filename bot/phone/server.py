@@ -6,6 +6,7 @@ import asyncio
 import errno
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, Self
 
@@ -52,7 +53,7 @@ class Phone:
         self._rate_limit = rate_limit
         self._clock = clock
         self._runner: web.AppRunner | None = None
-        self._board: Switchboard | None = None
+        self._running = AsyncExitStack()
 
     @property
     def url(self) -> str:
@@ -76,25 +77,21 @@ class Phone:
         """Opens the store, then the port. Raises PhonePortInUse, PhoneStoreUnusable or another OSError."""
         if self._runner is not None:
             raise RuntimeError("the phone is already running")
-        store = Store(self._data_dir, first_update_id=int(self._clock()))
-        board = Switchboard(store, self._clock)
-        self._open_chats(store)
-        runner = web.AppRunner(
-            self._application(board),
-            access_log=None,
-            handler_cancellation=True,
-            shutdown_timeout=_STOP_SECONDS,
-        )
-        try:
-            await runner.setup()
-            await web.TCPSite(runner, _HOST, self._port).start()
-        except OSError as error:
-            await runner.cleanup()
-            store.close()
-            if error.errno == errno.EADDRINUSE:
-                raise PhonePortInUse(self._port) from error
-            raise
-        self._runner, self._board = runner, board
+        async with AsyncExitStack() as opening:
+            store = Store(self._data_dir, first_update_id=int(self._clock()))
+            opening.callback(store.close)
+            self._open_chats(store)
+            board = Switchboard(store, self._clock)
+            runner = web.AppRunner(
+                self._application(board),
+                access_log=None,
+                handler_cancellation=True,
+                shutdown_timeout=_STOP_SECONDS,
+            )
+            opening.push_async_callback(runner.cleanup)
+            await self._listen(runner)
+            opening.callback(board.close)
+            self._runner, self._running = runner, opening.pop_all()
 
     async def __aenter__(self) -> Self:
         """`async with Phone(...) as phone:` starts it and stops it."""
@@ -106,19 +103,22 @@ class Phone:
 
     async def stop(self) -> None:
         """Lets hanging polls go, closes port and store, within a second. Harmless when not running."""
-        runner, board = self._runner, self._board
-        self._runner = self._board = None
-        if runner is not None and board is not None:
-            board.close()
-            await runner.cleanup()
-            board.store.close()
+        self._runner = None
+        await self._running.aclose()
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, _HOST, self._port).start()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PhonePortInUse(self._port) from error
+            raise
 
     def _open_chats(self, store: Store) -> None:
         with store.writing():
             for user_id in self._listed:
-                store.save_chat(
-                    Chat(chat_id=user_id, first_name=f"User {user_id}", username=f"user_{user_id}")
-                )
+                store.save_chat(Chat(chat_id=user_id, first_name=f"User {user_id}", username=f"user_{user_id}"))
             store.save_chat(Chat(chat_id=self._owner_id, first_name="Owner", username="owner"))
 
     def _application(self, board: Switchboard) -> web.Application:

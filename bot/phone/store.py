@@ -86,9 +86,7 @@ class Store:
             self._open(first_update_id)
         except sqlite3.DatabaseError as error:
             self._db.close()
-            raise PhoneStoreUnusable(
-                f"phone.db cannot be opened: {error}; move it away or mend it"
-            ) from error
+            raise PhoneStoreUnusable(f"phone.db cannot be opened: {error}; move it away or mend it") from error
         except PhoneStoreUnusable:
             self._db.close()
             raise
@@ -99,9 +97,7 @@ class Store:
         self._db.execute("PRAGMA busy_timeout=5000")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
-            raise PhoneStoreUnusable(
-                f"phone.db has version {version}, newer than {SCHEMA_VERSION}: update the program"
-            )
+            raise PhoneStoreUnusable(f"phone.db has version {version}, newer than {SCHEMA_VERSION}: update the program")
         if version == 0:
             mark = f"PRAGMA user_version={SCHEMA_VERSION};"
             self._db.executescript(f"BEGIN; {_SCHEMA} {_SEED.format(first_update_id)} {mark} COMMIT;")
@@ -227,9 +223,7 @@ class Store:
 
     # files
 
-    def add_file(
-        self, *, folder: str, name: str, mime: str, content: bytes, size: tuple[int, int] = (0, 0)
-    ) -> File:
+    def add_file(self, *, folder: str, name: str, mime: str, content: bytes, size: tuple[int, int] = (0, 0)) -> File:
         """Keeps the bytes for good; `size` is the width and height of a picture."""
         file_id = secrets.token_hex(16)
         file = File(
@@ -265,9 +259,7 @@ class Store:
         if value is None:
             self._db.execute("DELETE FROM facts WHERE name = ?", (name,))
         else:
-            self._db.execute(
-                "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, json.dumps(value))
-            )
+            self._db.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, json.dumps(value)))
 
 
 def _prepared(directory: Path | None) -> str:
@@ -290,9 +282,7 @@ def _dumped(keyboard: Keyboard | None) -> str | None:
 
 
 def _file(row: tuple[Any, ...]) -> File:
-    return File(
-        file_id=row[0], path=row[1], name=row[2], mime=row[3], size=row[4], width=row[5], height=row[6]
-    )
+    return File(file_id=row[0], path=row[1], name=row[2], mime=row[3], size=row[4], width=row[5], height=row[6])
 
 
 def _message(row: tuple[Any, ...]) -> Message:

@@ -186,7 +186,9 @@ async def staged(
 ) -> AsyncIterator[Stage]:
     """Everything up on one database; a second one on the same folder is the program started again."""
     async with AsyncExitStack() as stack:
-        server, human = phone or await stack.enter_async_context(running_phone())
+        if phone is None:
+            phone = await stack.enter_async_context(running_phone())
+        server, human = phone
         db = await open_database(folder / "test.db")
         stack.push_async_callback(db.close)
         journal = SqlJournal(db, "test", clock=wall_clock)
@@ -233,9 +235,9 @@ def a_status(**changes: Any) -> Status:
         "next_close": NOON + timedelta(hours=4),
         "paused": False,
         "gates": (),
-        "cash": Decimal("10000"),
+        "cash": Decimal(10000),
         "equity": Decimal("10028.3"),
-        "initial_equity": Decimal("10000"),
+        "initial_equity": Decimal(10000),
         "day_pnl": Decimal("26.4"),
         "day_trades": 4,
         "day_wins": 3,
@@ -314,7 +316,7 @@ def a_trade(verdict_id: int | None = 215, **changes: Any) -> TradeClosed:
         "signal_time": NOON,
         "entry_time": NOON,
         "exit_time": NOON + timedelta(hours=3, minutes=12),
-        "entry_price": Decimal("2412"),
+        "entry_price": Decimal(2412),
         "exit_price": Decimal("2371.77"),
         "qty": Decimal("0.430"),
         "pnl": Decimal("17.30"),

@@ -42,7 +42,8 @@ HOSTILE = st.one_of(
         [
             "<b>bold", "</pre>", "_*[`", "&", "&lt;b&gt;", "<a href='https://evil.example'>x</a>", "\u202egnp.exe",
             "https://evil.example/x?y=1", "evil.com", "see www.evil.com now", "@everybody", "/panic now", "tg://user?id=1",
-            "🧨" * 700, "مرحبا " * 200, "x" * 10_000, "<" * 10_000, "&" * 10_000, "a.b" * 4000, "\x00\x1b[31m", "\ud800",
+            "🧨" * 700, "مرحبا " * 200, "x" * 10_000, "<" * 10_000, "&" * 10_000, "a.b" * 4000,
+            "\x00\x1b[31m", "\ud800",
         ]
     ),
 )  # fmt: skip
@@ -161,7 +162,8 @@ def test_times_are_in_the_readers_zone() -> None:
     ("value", "shown"),
     [
         ("63410.00", "63,410"), ("0.00001234", "0.00001234"), ("63410.123456789", "63,410.123"), ("2412.5", "2,412.5"),
-        ("0", "0"), ("1E+3", "1,000"), ("-0.50", "-0.5"), ("NaN", "–"), ("Infinity", "–"), ("0.000000001", "0.000000001"),
+        ("0", "0"), ("1E+3", "1,000"), ("-0.50", "-0.5"), ("NaN", "–"), ("Infinity", "–"),
+        ("0.000000001", "0.000000001"),
     ],
 )  # fmt: skip
 def test_a_price_keeps_its_digits(value: str, shown: str) -> None:

@@ -8,6 +8,7 @@ import typing
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
@@ -28,6 +29,14 @@ def every_event_class() -> list[type[Event]]:
 def wall() -> datetime:
     """A wall clock that stands still."""
     return datetime(2026, 11, 22, 8, 0, 0, 123456, tzinfo=UTC)
+
+
+def content(path: Path, new: bytes | None = None) -> bytes:
+    """The bytes of a file, after replacing them with `new` (mode 0644) when given."""
+    if new is not None:
+        path.write_bytes(new)
+        path.chmod(0o644)
+    return path.read_bytes()
 
 
 def alert(number: int) -> events.AlertRaised:

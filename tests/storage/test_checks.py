@@ -14,6 +14,7 @@ from storage.errors import CorruptDatabase
 from storage.journal import SqlJournal
 from storage.lock import InstanceLock
 from tests.storage import samples
+from tests.storage.samples import content
 from trading.errors import AnotherInstance, BadInput
 
 
@@ -96,17 +97,17 @@ async def test_restoring_into_an_empty_folder(path: Path, tmp_path: Path) -> Non
 async def test_what_restore_refuses(path: Path, tmp_path: Path) -> None:
     """A running Conclave, a missing and a damaged backup: the database stays where and what it is."""
     await (await open_database(path)).close()
-    before = path.read_bytes()
+    before = content(path)
     good, bad = tmp_path / "good.db", tmp_path / "bad.db"
     backup(path, good)
-    bad.write_bytes(good.read_bytes()[:4096] + b"\x5a" * 8192)
+    content(bad, content(good)[:4096] + b"\x5a" * 8192)
     with InstanceLock(tmp_path), pytest.raises(AnotherInstance):
         restore(path, good, data_dir=tmp_path)
     with pytest.raises(BadInput):
         restore(path, tmp_path / "nowhere.db", data_dir=tmp_path)
     with pytest.raises(CorruptDatabase):
         restore(path, bad, data_dir=tmp_path)
-    assert path.read_bytes() == before
+    assert content(path) == before
 
 
 async def test_what_backup_refuses(path: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from storage.database import Database, open_database
 from storage.errors import Conflict, CorruptDatabase
 from storage.journal import SqlJournal
 from tests.storage import samples
+from tests.storage.samples import content
 from trading.errors import ConclaveError, Misconfigured, Transient
 
 EQUITY = tables.table(tables.Equity)
@@ -30,14 +31,18 @@ def row(seq: int, *, at: datetime = samples.START, cash: str = "1.10") -> dict[s
     return {"account": "a", "seq": seq, "at": at, "equity": 0.1, "cash": Decimal(cash), "exposed": False}
 
 
+def modes(folder: Path) -> dict[str, int]:
+    """File modes by name."""
+    return {each.name: stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()}
+
+
 async def test_files_are_for_the_owner_only(path: Path) -> None:
     """Database, write-ahead log and shared memory are 0600, also when an older file was wider."""
-    path.touch(mode=0o644)
-    path.chmod(0o644)
+    content(path, b"")
+    assert modes(path.parent) == {"conclave.db": 0o644}
     db = await open_database(path)
     await SqlJournal(db, "a", clock=samples.wall).append([samples.alert(1)])
-    files = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
-    assert files == dict.fromkeys(("conclave.db", "conclave.db-wal", "conclave.db-shm"), 0o600)
+    assert modes(path.parent) == dict.fromkeys(("conclave.db", "conclave.db-wal", "conclave.db-shm"), 0o600)
     await db.close()
 
 
@@ -153,6 +158,7 @@ from pathlib import Path
 from storage.database import open_database
 from storage.journal import SqlJournal
 from tests.storage import samples
+from tests.storage.samples import content
 from trading.errors import Transient
 
 async def main(path):
@@ -186,13 +192,13 @@ def test_a_full_disk_is_transient_and_heals(path: Path) -> None:
     assert done.stdout.startswith("healed"), done.stderr
 
 
-@pytest.mark.parametrize("content", [b"not a database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 8192])
-async def test_a_file_that_is_no_database_is_refused(path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("noise", [b"not a database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 8192])
+async def test_a_file_that_is_no_database_is_refused(path: Path, noise: bytes) -> None:
     """It is named, and it is left as it was."""
-    path.write_bytes(content)
+    content(path, noise)
     with pytest.raises(CorruptDatabase, match=r"conclave\.db"):
         await open_database(path)
-    assert path.read_bytes() == content
+    assert content(path) == noise
 
 
 async def test_damaged_pages_are_found_at_open(path: Path) -> None:
@@ -200,9 +206,8 @@ async def test_damaged_pages_are_found_at_open(path: Path) -> None:
     db = await open_database(path)
     await SqlJournal(db, "a", clock=samples.wall).append([samples.alert(number) for number in range(500)])
     await db.close()
-    content = bytearray(path.read_bytes())
-    content[-8192:-4096] = b"\xa5" * 4096
-    path.write_bytes(content)
+    sound = content(path)
+    content(path, sound[:-8192] + b"\xa5" * 4096 + sound[-4096:])
     with pytest.raises(CorruptDatabase):
         await open_database(path)
 

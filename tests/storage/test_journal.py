@@ -114,6 +114,9 @@ async def test_every_flipped_byte_of_a_body_is_found(path: Path) -> None:
     await db.close()
 
 
+COPIED = "account, 41, at, type, body, recorded_at, hash, hash"
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -130,10 +133,9 @@ async def test_every_flipped_byte_of_a_body_is_found(path: Path) -> None:
         ("DELETE FROM journal WHERE seq >= 38", 38),
         ("DELETE FROM journal", 1),
         ("UPDATE heads SET seq = 39", 41),
-        ("INSERT INTO journal SELECT account, 41, at, type, body, recorded_at, hash, hash FROM journal"
-         " WHERE seq = 40", 41),
+        (f"INSERT INTO journal SELECT {COPIED} FROM journal WHERE seq = 40", 41),
     ],
-)  # fmt: skip
+)
 async def test_every_kind_of_tampering_is_found(path: Path, change: str, expected: int) -> None:
     """Changed columns, missing, moved and added rows, and a chain cut short at its end."""
     await filled_journal(path)
@@ -208,7 +210,7 @@ async def test_an_execution_reported_twice_is_one_row(db: Database) -> None:
     """Streams repeat themselves: the first report counts, fees are not doubled."""
     journal = journal_of(db)
     await journal.append([samples.verdict(), samples.intended(), samples.filled()])
-    again = replace(samples.filled(), fee=Decimal("99"))
+    again = replace(samples.filled(), fee=Decimal(99))
     await journal.append([again, again])
     funding = events.FundingPaid(at=samples.START, exec_id="f-1", symbol="BTCUSDT", amount=Decimal("-0.10"))
     await journal.append([funding, funding])
@@ -267,6 +269,14 @@ async def test_intents_and_verdicts_follow_their_story(
         records = Records(db, account)
         assert [row.state for row in await records.intents()] == [state]
         assert await records.outcome(1) == outcome
+
+
+async def test_changes_of_one_append_keep_their_order(db: Database) -> None:
+    """What happens to one order before another exists must not be done after it."""
+    later = samples.filled("x-2", "cv-2-e")
+    await journal_of(db).append([samples.intended(), DOUBTED, ACCEPTED, DOUBTED])
+    await journal_of(db).append([samples.filled(), samples.intended("cv-2-e"), later, later])
+    assert [row.state for row in await Records(db, "paper").intents()] == ["filled", "filled"]
 
 
 async def test_a_refused_exit_says_nothing_about_the_verdict(db: Database) -> None:

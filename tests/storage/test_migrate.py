@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from storage.database import Database, open_database
 from storage.errors import CorruptDatabase
 from storage.migrate import HEAD, SCRIPTS, current
 from storage.tables import Row
+from tests.storage.samples import content
 
 
 async def test_migrations_make_the_tables_of_the_models(db: Database) -> None:
@@ -65,7 +66,8 @@ async def test_alembic_is_not_imported_at_the_head(path: Path) -> None:
         f"async def main():\n    await (await open_database({str(path)!r})).close()\n"
         "asyncio.run(main())\nsys.exit('alembic' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    assert await process.wait() == 0
 
 
 async def test_a_newer_schema_is_refused(path: Path) -> None:
@@ -80,7 +82,7 @@ async def test_a_newer_schema_is_refused(path: Path) -> None:
 
 async def test_an_interrupted_first_start_is_finished_by_the_next(path: Path) -> None:
     """The migration is one transaction: an empty file is migrated as if it were not there."""
-    path.touch()
+    content(path, b"")
     db = await open_database(path)
     assert await db.write(current) == HEAD
     await db.close()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import numpy as np
 import pytest
 
 from storage.database import Database
@@ -16,14 +14,14 @@ from trading.model import millis
 
 
 @pytest.fixture
-async def records(db: Database) -> AsyncIterator[Records]:
+async def records(db: Database) -> Records:
     """Three decisions, 1,203 trades, five marks, and another account's noise."""
     journal = SqlJournal(db, "paper", clock=samples.wall)
     await SqlJournal(db, "noise", clock=samples.wall).append([samples.verdict(9), samples.closed(), samples.marked()])
     await journal.append([samples.verdict(1), samples.verdict(2, approved=False), samples.verdict(3)])
     await journal.append([samples.closed(None, pnl=f"{number}.10") for number in range(1203)])
     await journal.append([samples.marked(number, exposed=number == 2) for number in range(5)])
-    yield Records(db, "paper")
+    return Records(db, "paper")
 
 
 async def test_verdicts(records: Records) -> None:
@@ -50,7 +48,8 @@ async def test_the_equity_curve(records: Records, db: Database) -> None:
     assert curve.time.tolist() == [start + 4 * 3_600_000 * number for number in range(5)]
     assert curve.equity.tolist() == [10000 + number / 3 for number in range(5)]
     assert curve.exposed.tolist() == [False, False, True, False, False]
-    assert (curve.time.dtype, curve.equity.dtype, curve.exposed.dtype) == (np.int64, np.float64, np.bool_)
+    dtypes = [column.dtype.name for column in (curve.time, curve.equity, curve.exposed)]
+    assert dtypes == ["int64", "float64", "bool"]
     assert len(await records.equity_curve(samples.START + timedelta(hours=9))) == 2
     assert len(await Records(db, "nobody").equity_curve()) == 0
 

@@ -1,7 +1,8 @@
 """A small trading floor for tests: hand-made bars, scripted signals, a program that can die and come back.
 
 `World` is what survives the death of the program: the venue with its ledger, the bars, the journal.
-`Session` is one life of the program on it. Nothing here patches anything: every part stands behind a port of the product.
+`Session` is one life of the program on it. Nothing here is patched: every part stands behind
+a port of the product.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ BTC = "BTCUSDT"
 Row = tuple[float, float, float, float]  # open, high, low, close
 
 NO_FEES = AccountTerms(maker_fee=0.0, taker_fee=0.0, slippage=0.0, funding_rate=0.0)
+COSTLY = AccountTerms(funding_rate=0.0001)
 FREE_RUN = TradeRules(entry_offset=0.0, trail_start_r=0.0, runaway_r=100.0)
 
 
@@ -328,6 +330,17 @@ class Session:
             await walking
         finally:
             walking.cancel()
+
+
+def busy_walk(seed: int, rules: TradeRules, *, bars: int = 45, hours: int = 4) -> Stage:
+    """A random walk with many edges, some exits, and every cost."""
+    rng = np.random.default_rng(seed)
+    series = random_series(rng, bars, wobble=0.008, interval=timedelta(hours=hours))
+    said: dict[int, Reading] = {}
+    for row in range(1, bars):
+        side = int(rng.choice([0, 0, 1, -1]))
+        said[row] = reading(side, float(rng.uniform(5, 25)), leave=bool(rng.random() < 0.08))
+    return Stage(series=[series], said=script(said, series), rules=rules, terms=COSTLY)
 
 
 async def traded(stage: Stage, **parts: Any) -> World:

@@ -1,21 +1,17 @@
 """Killed at every commit and started again: the trades are those of a run that was never disturbed.
 
-Every scenario is traded once without interruption. Then the program is killed at its first append, its second, …,
-just before and just after the commit, is rebuilt from the journal and the surviving venue, and trades on.
+Every scenario is traded once without interruption. Then the program is killed at its first append, its
+second and so on, just before and just after the commit, is rebuilt from the journal and the surviving venue, and trades on.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import dataclass
-from datetime import timedelta
 from decimal import Decimal
 
-import numpy as np
 import pytest
 
-from storage.memory import MemoryJournal
 from tests.trading.rig import (
     Died,
     MortalJournal,
@@ -23,23 +19,21 @@ from tests.trading.rig import (
     Session,
     Stage,
     World,
-    random_series,
+    busy_walk,
     reading,
     script,
     series_of,
     traded,
 )
 from trading.model import ExitReason, Purpose
-from trading.parameters import AccountTerms, TradeRules
-from trading.signals import Reading
+from trading.parameters import TradeRules
 from trading.trader import load_book
 
 QUIET: Row = (1000, 1001, 999, 1000)
-COSTLY = AccountTerms(funding_rate=0.0001)
 
 
 def by_hand() -> Stage:
-    """Entry, two steps of the trail, an exit by it; then a take profit, an expiry, a run-away and a signal exit."""
+    """Two steps of the trail, a take profit, an expiry, a run-away, a signal exit, a stop in the entry bar."""
     rows: list[Row] = [
         QUIET,
         QUIET,  # 1: long, L 1000, stop 980, target 1060
@@ -68,23 +62,12 @@ def by_hand() -> Stage:
     return Stage(series=[series], said=script(what, series), rules=rules, terms=COSTLY)
 
 
-def by_chance(seed: int, rules: TradeRules, *, bars: int = 45, hours: int = 4) -> Stage:
-    """A random walk with many edges and some exits."""
-    rng = np.random.default_rng(seed)
-    series = random_series(rng, bars, wobble=0.008, interval=timedelta(hours=hours))
-    said: dict[int, Reading] = {}
-    for row in range(1, bars):
-        side = int(rng.choice([0, 0, 1, -1]))
-        said[row] = reading(side, float(rng.uniform(5, 25)), leave=rng.random() < 0.08)
-    return Stage(series=[series], said=script(said, series), rules=rules, terms=COSTLY)
-
-
 SCENARIOS = {
     "by hand": by_hand(),
-    "trailing": by_chance(3, TradeRules(trail_start_r=0.5, trail_step_r=0.25, trail_lag_r=0.5)),
-    "take profit": by_chance(7, TradeRules(take_profit_r=1.0, trail_step_r=0.5, entry_ttl_bars=1)),
-    "cooldown": by_chance(11, TradeRules(cooldown_bars=3, runaway_r=0.5, entry_ttl_bars=6, trail_start_r=0.0)),
-    "half days": by_chance(13, TradeRules(take_profit_r=2.0, trail_start_r=0.3, trail_step_r=0.3), hours=12),
+    "trailing": busy_walk(3, TradeRules(trail_start_r=0.5, trail_step_r=0.25, trail_lag_r=0.5)),
+    "take profit": busy_walk(7, TradeRules(take_profit_r=1.0, trail_step_r=0.5, entry_ttl_bars=1)),
+    "cooldown": busy_walk(11, TradeRules(cooldown_bars=3, runaway_r=0.5, entry_ttl_bars=6)),
+    "half days": busy_walk(13, TradeRules(take_profit_r=2.0, trail_start_r=0.3, trail_step_r=0.3), hours=12),
 }
 
 
@@ -92,14 +75,6 @@ SCENARIOS = {
 def stage(request: pytest.FixtureRequest) -> Stage:
     """One scenario after the other."""
     return SCENARIOS[request.param]
-
-
-@dataclass(slots=True)
-class Counted:
-    """How many appends one undisturbed life makes."""
-
-    inner: MemoryJournal
-    appends: int = 0
 
 
 async def undisturbed(stage: Stage) -> tuple[World, int]:

@@ -457,7 +457,8 @@ def _market_concerns(packet: RiskPacket) -> Iterator[Concern]:
     if packet.volatility_regime is Regime.EXTREME:
         yield Concern(0.5, "volatility is extreme", Hazard.OTHER)
     # Measured against the stop: what an exit costs in R before the trade has moved.
-    cost = ((account.spread_atr or 0.0) + (account.slippage_atr or 0.0)) / (packet.proposal.stop_atr or 1.0)
+    stop, paid = packet.proposal.stop_atr or 0.0, (account.spread_atr or 0.0) + (account.slippage_atr or 0.0)
+    cost = paid / stop if stop > 0 else math.inf
     if cost > 0.1:
         size = 0.0 if cost > 0.25 else 0.5
         yield Concern(size, f"spread and slippage cost {cost:.0%} of the stop", Hazard.THIN_LIQUIDITY)

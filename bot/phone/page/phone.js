@@ -16,6 +16,7 @@ let unread = 0;
 let answering = null;
 let busy = false;
 let again = false;
+let connected = false;
 
 // ---------------------------------------------------------------- talking to the phone
 
@@ -42,9 +43,9 @@ async function refresh() {
   busy = true;
   try {
     take(await call(address("/phone/messages", { since: cursor })));
-    $("state").textContent = "bot";
+    if (!connected) showConnected(true);
   } catch {
-    $("state").textContent = "reconnecting…";
+    showConnected(false);
   } finally {
     busy = false;
   }
@@ -69,7 +70,7 @@ function introduce(about) {
 function listen() {
   const events = new EventSource(address("/phone/events"));
   events.addEventListener("open", () => { refresh(); describe().catch(() => {}); });
-  events.addEventListener("error", () => { $("state").textContent = "reconnecting…"; });
+  events.addEventListener("error", () => showConnected(false));
   events.addEventListener("change", refresh);
   events.addEventListener("commands", describe);
   events.addEventListener("action", (event) => showAction(JSON.parse(event.data).action));
@@ -139,7 +140,9 @@ function drawQuote(quote, id) {
 
 function drawPhoto(link, message) {
   const image = link.querySelector("img");
-  [image.width, image.height] = message.photo_size; // room before it is loaded, so that nothing jumps
+  const [width, height] = message.photo_size;
+  image.style.width = `min(${width}px, ${(60 * width) / height}vh)`; // room before it is loaded: nothing jumps
+  image.style.aspectRatio = `${width} / ${height}`;
   link.hidden = false;
   link.href = image.src = local(message.photo);
 }
@@ -220,9 +223,16 @@ function answerTo(message) {
 
 // ---------------------------------------------------------------- passing events
 
+function showConnected(now) {
+  connected = now;
+  $("state").classList.remove("active");
+  $("state").textContent = now ? "bot" : "reconnecting…";
+}
+
 let actionTimer = 0;
 function showAction(action) {
   clearTimeout(actionTimer);
+  if (!connected) return;
   $("state").classList.toggle("active", Boolean(action));
   $("state").textContent = action ? { typing: "typing…", upload_photo: "sending a photo…", upload_document: "sending a file…" }[action] ?? "busy…" : "bot";
   if (action) actionTimer = setTimeout(showAction, 5000, null); // Telegram shows an action for 5 seconds
@@ -361,6 +371,7 @@ document.addEventListener("click", (event) => {
 
 const start = JSON.parse($("start").textContent); // what the page came with
 introduce(start.about);
+showConnected(true);
 $("earlier").hidden = start.history.messages.length < PAGE;
 take(start.history);
 toBottom();

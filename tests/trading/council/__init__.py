@@ -1,0 +1,1 @@
+"""The council's rules: packets, twins, aggregation, guards."""
