@@ -304,12 +304,19 @@ def make_trader(
 ) -> Trader:
     """The trader at its desk."""
     from trading.council.guards import FullGuards, PageGuards
+    from trading.council.packet import PacketTerms
     from trading.council.rules import NoCouncil, RulesCouncil
     from trading.desk import Desk
     from trading.trader import Trader
 
     off = plan.council_mode == "off"
-    council: Council = NoCouncil() if off else RulesCouncil()
+    values = plan.params
+    packet = PacketTerms(
+        trend_period=values.get("ema_period", 200),
+        knife_lookback=values.get("knife_lookback", 3),
+        knife_atr=values.get("knife_atr", 3.0),
+    )
+    council: Council = NoCouncil() if off else RulesCouncil(packet)
     desk = Desk(
         account=seat.account,
         symbols=plan.symbols,
@@ -324,6 +331,8 @@ def make_trader(
         council=council,
         guards=PageGuards() if off else FullGuards(plan.config.limits),
         signals=source,
+        clock=paper.clock,
+        knife_bars=packet.knife_lookback,
         sequence=seat.sequence,
     )
     return Trader(desk, paper.inbox, paper.pace, badge=seat.badge, quotes=paper.venue.last)
@@ -412,6 +421,8 @@ def run_command(args: argparse.Namespace) -> int:
 def start_logging(level: str) -> None:
     """Plain lines on stderr."""
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", force=True)
+    for chatty in ("alembic", "aiosqlite", "httpx", "httpcore", "apscheduler", "matplotlib"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, lines: bool) -> None:

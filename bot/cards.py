@@ -25,6 +25,7 @@ from bot.text import (
     prose,
     quantity,
     share,
+    signed,
     word,
 )
 from trading.events import (
@@ -46,6 +47,7 @@ from trading.model import ExitReason, OrderSide, Purpose, Side
 
 _HEADLINE_REASON: Final = 120
 _SENTENCE: Final = 240
+_DERIVED: Final = 5  # significant digits of a distance that was computed, not quoted
 _MOST_REASONS: Final = 6
 _MOST_ANSWERS: Final = 6
 _MOST_FOUND: Final = 12
@@ -133,9 +135,9 @@ def _verdict_headline(event: VerdictReached, look: Look) -> str:
 def _verdict_numbers(event: VerdictReached, look: Look) -> list[str]:
     target = price(event.take_profit) if event.take_profit is not None else "trailing"
     lines = [f"Entry {price(event.entry)}  SL {price(event.stop)}  TP {target}"]
-    facts = [f"1R {price(event.r_distance)}"]
+    facts = [f"1R {price(event.r_distance, _DERIVED)}"]
     if event.atr is not None:
-        facts.append(f"ATR {price(event.atr)}")
+        facts.append(f"ATR {price(event.atr, _DERIVED)}")
     facts += [f"close {price(event.close)}", f"bar {moment(event.signal_time, look.zone)}"]
     lines.append(" · ".join(facts))
     if event.approved and event.size_modifier < 1:
@@ -180,7 +182,7 @@ def fill_card(event: OrderFilled, look: Look) -> str:
     what = "filled" if opening else f"{word(event.purpose.value).replace('_', ' ')} filled"
     head = f"{_about(look, event.verdict_id)} <b>{side} {coin(event.symbol)} {what}</b>"
     lines = [f"{head} {quantity(event.qty)} at {price(event.price)}"]
-    slip = f", slip {event.slippage_bp:+.1f} bp" if event.slippage_bp is not None else ""
+    slip = f", slip {signed(event.slippage_bp, 1)} bp" if event.slippage_bp is not None else ""
     lines.append(f"Fee {money(event.fee, sign=False)} ({'maker' if event.maker else 'taker'}){slip}")
     if event.stop is not None:
         lines.append(f"Stop {price(event.stop)} on the exchange")

@@ -25,6 +25,7 @@ from storage.inbox import Update as Stored
 from storage.outbox import NewMessage, Outbox
 from trading.crashpoints import crashpoint
 from trading.errors import Transient
+from trading.events import Request
 from trading.ports import Clock
 
 _LOG = logging.getLogger(__name__)
@@ -98,16 +99,7 @@ class Reception:
         self._asked.discard(update_id)
 
     async def _dispatch(self, row: Stored) -> None:
-        update = Update.de_json(row.body, None)
-        caller = self._gate.admit(update)
-        request = None
-        if caller is not None and update.callback_query is not None:
-            await self._answer_tap(update.callback_query.id, "This button is no longer active.")
-        elif caller is not None and update.message is not None and update.message.text is not None:
-            said = Said(caller=caller, message=update.message, update_id=row.update_id)
-            answer = await self._answer(said, update.message.text)
-            await self._outbox.put([_reply(said, answer)])
-            request = answer.request
+        request = await self._heard(_readable(row))
         if request is None:
             await self._inbox.done(row.update_id)
             return
@@ -115,6 +107,20 @@ class Reception:
         self._asked.add(row.update_id)
         self._desk.trader.submit(request)
         crashpoint("after_submit")
+
+    async def _heard(self, update: Update | None) -> Request | None:
+        """Answers; what the trader must still be asked, None when everything is done."""
+        caller = self._gate.admit(update) if update is not None else None
+        if update is None or caller is None:
+            return None
+        if update.callback_query is not None:
+            await self._answer_tap(update.callback_query.id, "This button is no longer active.")
+        if update.message is None or update.message.text is None:
+            return None
+        said = Said(caller=caller, message=update.message, update_id=update.update_id)
+        answer = await self._answer(said, update.message.text)
+        await self._outbox.put([_reply(said, answer)])
+        return answer.request
 
     async def _answer(self, said: Said, text: str) -> Answer:
         """The handler's answer. The one boundary at which its failure ends: a sentence instead of silence."""
@@ -142,6 +148,15 @@ class Reception:
                 "Send it again if you still want it."
             )
         return ""
+
+
+def _readable(row: Stored) -> Update | None:
+    """The update as it was stored; one that cannot be read would block every later one."""
+    try:
+        return Update.de_json(row.body, None)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        _LOG.error("update_unreadable update_id=%d error='%s'", row.update_id, error)
+        return None
 
 
 def _reply(said: Said, answer: Answer) -> NewMessage:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -18,7 +19,9 @@ from telegram import Bot, BotCommandScopeAllPrivateChats, Update
 from telegram.error import Conflict, InvalidToken, TelegramError
 from telegram.ext import Updater
 from telegram.request import HTTPXRequest
+from telegram.warnings import PTBDeprecationWarning
 
+from trading.errors import ConclaveError
 from trading.ports import Clock
 
 _LOG = logging.getLogger(__name__)
@@ -71,6 +74,8 @@ def quiet() -> None:
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("telegram").setLevel(logging.CRITICAL)
+    # PTB warns of its own attribute whenever it makes a RetryAfter; both kinds of value are understood here.
+    warnings.filterwarnings("ignore", message=".*attribute `retry_after`", category=PTBDeprecationWarning)
 
 
 class Door(asyncio.Queue[object]):
@@ -198,7 +203,8 @@ class TelegramBot:
     async def _hang_up(self) -> None:
         updater, self._updater = self._updater, None
         if updater is not None and updater.running:
-            with contextlib.suppress(TelegramError):
+            # What ended the polling task (a storage failure, too) was said when it happened.
+            with contextlib.suppress(TelegramError, ConclaveError):
                 await updater.stop()
 
     def _polled(self) -> None:

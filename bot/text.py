@@ -88,12 +88,12 @@ def plain(markup: str) -> str:
     return html.unescape(_TAG.sub("", markup))
 
 
-def price(value: Decimal | float) -> str:
-    """A price with the digits it came with: thousands separated, trailing zeros gone, 8 digits at most."""
+def price(value: Decimal | float, digits: int = _PRICE_DIGITS) -> str:
+    """A price with the digits it came with, at most `digits`: thousands separated, trailing zeros gone."""
     exact = _decimal(value)
     if exact is None:
         return UNKNOWN
-    places = max(_PRICE_DIGITS - 1 - exact.adjusted(), 0) if exact else 0
+    places = max(digits - 1 - exact.adjusted(), 0) if exact else 0
     if -(_exponent(exact)) > places:
         exact = round(exact, places)
     return _separated(exact)
@@ -117,7 +117,7 @@ def money(value: Decimal | float, *, sign: bool = True, unit: str = " USDT") -> 
 
 def multiple(value: float, digits: int = 1) -> str:
     """A result in R: `+1.9R`."""
-    return f"{_signed(value, digits)}R"
+    return f"{signed(value, digits)}R"
 
 
 def percent(fraction: float | Decimal, digits: int = 2, *, sign: bool = False) -> str:
@@ -125,10 +125,11 @@ def percent(fraction: float | Decimal, digits: int = 2, *, sign: bool = False) -
     exact = _decimal(fraction)
     if exact is None:
         return UNKNOWN
-    return f"{_signed(float(exact) * 100, digits)}%" if sign else f"{float(exact) * 100:,.{digits}f}%"
+    return f"{signed(float(exact) * 100, digits)}%" if sign else f"{float(exact) * 100:,.{digits}f}%"
 
 
-def _signed(value: float, digits: int) -> str:
+def signed(value: float, digits: int) -> str:
+    """A number with its sign; there is no minus zero."""
     exact = _decimal(value)
     if exact is None:
         return UNKNOWN

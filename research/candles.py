@@ -34,7 +34,7 @@ COLUMNS = ("timestamp", *PRICES, "volume")
 DEFAULT_SYMBOL = "BTCUSDT"
 MINUTE = 60_000
 SETTLEMENT = 8 * 60 * MINUTE
-LATEST = 4_102_444_800_000  # 2100-01-01: a later time is in micro- or nanoseconds
+LATEST = 253_370_764_800_000  # 9999-01-01, about the last that a datetime holds; micro- and nanoseconds lie beyond
 
 # What a cell may hold, blanks around it aside; the words are read, and refused as not finite.
 _NUMBER = r"^\s*-?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?\s*$"
@@ -194,7 +194,7 @@ def _read_parquet(path: Path, content: bytes, wanted: Sequence[str]) -> pa.Table
         file = parquet.ParquetFile(pa.BufferReader(content))
         _check_names(path, file.schema_arrow.names, wanted)
         return file.read(columns=list(wanted))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:  # names and sizes can be damaged, too
         raise _refusal(path, "is not a readable Parquet file: download or write it again") from error
 
 
@@ -335,7 +335,7 @@ def _written(cell: object) -> str:
 def _stamp(cell: object) -> str:
     """A row's timestamp as it stands in the file, with its date where it is one."""
     text = "" if cell is None else _written(cell).strip()
-    return f"{text}, {_when(int(text))}" if re.fullmatch(r"\d{1,13}", text) and int(text) < LATEST else text
+    return f"{text}, {_when(int(text))}" if re.fullmatch(r"\d{1,15}", text) and int(text) < LATEST else text
 
 
 def _plain(column: pa.ChunkedArray) -> Any:
@@ -419,7 +419,7 @@ def _flaw(bar: dict[str, float]) -> str:
 
 
 def _misplaced(_: int) -> str:
-    return "lies outside the years 1970 to 2099: timestamps are milliseconds since 1970 UTC"
+    return "lies outside the years 1970 to 9998: timestamps are milliseconds since 1970 UTC"
 
 
 def _disorder(stamp: IntArray) -> _Finding | None:

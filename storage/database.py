@@ -14,7 +14,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -32,6 +32,10 @@ from trading.errors import ConclaveError, Misconfigured
 Result = TypeVar("Result")
 
 BUSY_SECONDS: Final = 5.0
+_DRIVERS: Final = {  # of the writer and of the readers
+    "sqlite": ("sqlite", "sqlite+aiosqlite"),
+    "postgresql": ("postgresql+psycopg", "postgresql+asyncpg"),
+}
 _PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 
 
@@ -44,7 +48,10 @@ async def open_database(where: str | Path, *, busy_seconds: float = BUSY_SECONDS
     url = database_url(where)
     if url.get_backend_name() == "sqlite":
         await asyncio.to_thread(prepare_file, database_file(url))
-    database = Database(url, busy_seconds=busy_seconds)
+    try:
+        database = Database(url, busy_seconds=busy_seconds)
+    except ImportError as error:
+        raise Misconfigured(f"DATABASE_URL needs a driver: pip install {error.name}") from error
     try:
         await database.write(upgrade)
     except BaseException:
@@ -60,7 +67,9 @@ def database_url(where: str | Path) -> URL:
     try:
         url = make_url(where)
     except ArgumentError:
-        raise Misconfigured("DATABASE_URL is not a database address: leave it empty for SQLite") from None
+        url = URL.create("unknown")
+    if url.get_backend_name() not in _DRIVERS:
+        raise Misconfigured("DATABASE_URL is no sqlite or postgresql address: leave it empty for SQLite")
     return url
 
 
@@ -154,27 +163,29 @@ class Database:
             # write opens a new one, which is also how writing heals without a restart.
             self._disconnect()
             raise translated(error, self.name) from error
+        except (UnicodeError, OverflowError) as error:
+            raise ConclaveError(f"{self.name}: a value that cannot be stored: {error}") from error
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            with suppress(SQLAlchemyError):  # its transaction is over; how it ends no longer matters
+                connection.close()
 
 
 def _writing_engine(url: URL, busy_seconds: float) -> Engine:
-    engine = create_engine(url, poolclass=NullPool, connect_args=_arguments(url, busy_seconds))
+    driver, _ = _DRIVERS[url.get_backend_name()]
+    arguments = _arguments(url, busy_seconds)
+    engine = create_engine(url.set(drivername=driver), poolclass=NullPool, connect_args=arguments)
     if url.get_backend_name() == "sqlite":
         _prepare_sqlite(engine, "BEGIN IMMEDIATE", _PRAGMAS)
     return engine
 
 
 def _reading_engine(url: URL, busy_seconds: float) -> AsyncEngine:
-    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
-    backend = url.get_backend_name()
-    engine = create_async_engine(
-        url.set(drivername=drivers.get(backend, url.drivername)), connect_args=_arguments(url, busy_seconds)
-    )
-    if backend == "sqlite":
+    _, driver = _DRIVERS[url.get_backend_name()]
+    engine = create_async_engine(url.set(drivername=driver), connect_args=_arguments(url, busy_seconds))
+    if url.get_backend_name() == "sqlite":
         _prepare_sqlite(engine.sync_engine, "BEGIN", ("query_only=ON",))
     return engine
 

@@ -48,7 +48,7 @@ def translated(error: SQLAlchemyError | sqlite3.Error, where: str) -> ConclaveEr
     """The same failure in the words of `trading.errors`; `where` names the database for the reader."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     code = primary_code(cause)
-    if code in _DAMAGED:
+    if code in _DAMAGED or "Could not decode to UTF-8" in str(cause):
         return damaged(where, str(cause))
     if code == sqlite3.SQLITE_CONSTRAINT:
         return Conflict(f"{where}: {cause}", code=code)

@@ -35,7 +35,7 @@ _COUNTED: Final = (
     tables.Outbox,
 )
 _PAGE: Final = 500
-_CURVE_PAGE: Final = 20_000  # converted in about 10 ms: the loop is never held longer
+_CURVE_PAGE: Final = 5_000  # converted in about 10 ms: the loop is not held longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from trading import events as ev
 from trading import risk, trailing
+from trading.council.guards import knife_text
 from trading.council.packet import WINDOW, atr_of
 from trading.crashpoints import crashpoint
 from trading.desk import Desk
@@ -21,6 +22,7 @@ from trading.model import (
     ZERO,
     AccountFacts,
     Candle,
+    CandleSeries,
     ExitReason,
     OrderSide,
     OrderType,
@@ -58,8 +60,9 @@ async def run_cycle(desk: Desk, candle: Candle) -> None:
 
     # Guards in code (G1): a hard failure ends here and nothing is spent on the council.
     new_risk = float(case.base.risk_usdt) / float(desk.book.cash) if isinstance(case.base, Sized) else 0.0
+    hazard, latched = reading.hazard(side), reading.latched(side)
     objections = desk.guards.before_council(
-        case.proposal, case.facts, case.atr, reading.hazard(side), reading.latched(side), new_risk
+        case.proposal, case.facts, case.atr, hazard, latched, new_risk, case.knife if hazard else ""
     )
     if objections:
         await reject(desk, case, "guard", tuple(objection.reason for objection in objections))
@@ -77,7 +80,7 @@ async def run_cycle(desk: Desk, candle: Candle) -> None:
 
     # Guards again, at the fresh price (G2), and the final size.
     last_price = await desk.market.last_price(candle.symbol)
-    if stale := desk.guards.before_order(case.proposal, case.atr, last_price):
+    if stale := desk.guards.before_order(case.proposal, case.atr, last_price, desk.age_bars(candle)):
         await reject(desk, case, "guard", (stale.reason,), ruling)
         return
     sized = size(desk, case.proposal, ruling.size_multiplier)
@@ -93,12 +96,16 @@ async def run_cycle(desk: Desk, candle: Candle) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A candidate with what is known about it at its close; `base` is its size before the council."""
+    """A candidate with what is known about it at its close.
+
+    `base` is its size before the council, `knife` the move against it in words.
+    """
 
     proposal: Proposal
     facts: AccountFacts
     atr: float | None
     base: Sized | Refused
+    knife: str
     verdict_id: int
 
 
@@ -121,13 +128,24 @@ def busy(desk: Desk, candle: Candle) -> str | None:
 def open_case(desk: Desk, candle: Candle, reading: Reading, side: Side) -> Case:
     """Price the proposal and take stock of the account."""
     proposal = propose(desk, candle, reading.r, side)
+    window = desk.signals.window(candle.symbol, WINDOW)
+    atr = atr_of(window)
     return Case(
         proposal=proposal,
         facts=desk.facts(candle),
-        atr=atr_of(desk.signals.window(candle.symbol, WINDOW)),
+        atr=atr,
         base=size(desk, proposal, 1.0),
+        knife=knife_of(window, side, desk.knife_bars, atr),
         verdict_id=desk.book.verdicts + 1,
     )
+
+
+def knife_of(window: CandleSeries, side: Side, bars: int, atr: float | None) -> str:
+    """The last bars' move against a side, in ATR, in words; empty where it cannot be told."""
+    if atr is None or len(window) <= bars:
+        return ""
+    move = side.sign * float(window.close[-1 - bars] - window.close[-1])
+    return knife_text(side, move / atr, bars)
 
 
 def propose(desk: Desk, candle: Candle, r_distance: float, side: Side) -> Proposal:

@@ -22,14 +22,17 @@ from trading.events import (
 from trading.model import ZERO, AccountFacts, Candle, Instrument, PlaceOrder
 from trading.parameters import AccountTerms, TradeRules
 from trading.portfolio import Book
-from trading.ports import Broker, Council, Journal, MarketData
+from trading.ports import Broker, Clock, Council, Journal, MarketData
 from trading.risk import Approved, Exposure
 from trading.signals import SignalSource
 
 
 @dataclass(slots=True, kw_only=True)
 class Desk:
-    """Parts and settings of one account. `fresh_from`: closes before it are too old for a new entry."""
+    """Parts and settings of one account.
+
+    `fresh_from`: closes before it are too old for a new entry. `knife_bars`: over how many bars a knife is told.
+    """
 
     account: str
     symbols: tuple[str, ...]
@@ -44,6 +47,8 @@ class Desk:
     council: Council
     guards: Guards
     signals: SignalSource
+    clock: Clock
+    knife_bars: int = 3
     blocked: dict[str, str] = field(default_factory=dict)
     watch: dict[str, OpenPositionMark] = field(default_factory=dict)
     reported: set[str] = field(default_factory=set)
@@ -96,13 +101,16 @@ class Desk:
                 total += (order.qty - order.filled) * abs(order.price - order.stop)
         return total
 
+    def age_bars(self, candle: Candle) -> float:
+        """How many bar lengths of market time have passed since this bar closed."""
+        return max(self.clock.now() - candle.close_time, timedelta()) / self.interval
+
     def facts(self, candle: Candle) -> AccountFacts:
         """The account as guards and council see it at this close."""
         book, terms, results = self.book, self.terms, self.book.results
         cash = float(book.cash)
         base_risk = max(cash, 1e-9) * terms.risk_per_trade or 1e-9
         losses = [(candle.open_time - at) // self.interval for at in book.last_loss.values()]
-        now = self.fresh_from or candle.close_time
         return AccountFacts(
             equity=book.cash,
             initial_equity=book.initial_equity,
@@ -116,6 +124,6 @@ class Desk:
             spread=float(self.instruments[candle.symbol].tick_size),
             slippage=terms.slippage * candle.close,
             funding_rate=terms.funding_rate,
-            data_age_bars=max(now - candle.close_time, timedelta()) / self.interval,
+            data_age_bars=self.age_bars(candle),
             paused=book.paused,
         )

@@ -26,7 +26,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -41,7 +40,7 @@ from bot.phone.rows import Chat, Message, Tap
 from bot.phone.shapes import bot_shape
 from bot.phone.switchboard import Switchboard
 
-_PAGE: Final = 500
+_PAGE: Final = 200
 _LONGEST_WAIT: Final = 60
 _KEEP_ALIVE_SECONDS: Final = 15
 
@@ -76,8 +75,7 @@ class Face:
         if last > 0:
             return web.json_response(self.newest(request, last))
         await self._wait_beyond(chat_id, change, seconds)
-        found, cursor = await self._changed(chat_id, change)
-        return web.json_response(_listed(found, cursor, _origin(request)))
+        return await self._changed(chat_id, change, _origin(request))
 
     async def say(self, request: web.Request) -> web.Response:
         body = await _body(request)
@@ -119,8 +117,9 @@ class Face:
     def newest(self, request: web.Request, count: int) -> dict[str, Any]:
         """The chat's last `count` messages as `GET /phone/messages` shows them."""
         chat_id = self._user_id(request)
-        newest = self._store.last_messages(chat_id, count)
-        return _listed(reversed(newest), self._store.last_change(chat_id), _origin(request))
+        newest, origin = self._store.last_messages(chat_id, count), _origin(request)
+        messages = [face_shape(message, origin) for message in reversed(newest)]
+        return {"messages": messages, "deleted": [], "cursor": self._store.last_change(chat_id)}
 
     def described(self, request: web.Request) -> dict[str, Any]:
         """Who talks here: the bot, the users, and the commands of the chat's menu."""
@@ -166,16 +165,20 @@ class Face:
         while self._store.last_change(chat_id) <= change and now() < deadline and not self._board.changes.closed:
             await self._board.changes.wait(deadline - now())
 
-    async def _changed(self, chat_id: int, change: int) -> tuple[list[Message], int]:
-        """Read a page at a time, so that a long history does not hold up the loop; sorted by message_id."""
-        found: dict[int, Message] = {}
-        while True:
-            page = self._store.messages_changed_after(chat_id, change, _PAGE)
-            found.update((message.message_id, message) for message in page)
-            change = page[-1].changed if page else change
-            if len(page) < _PAGE:
-                return [found[message_id] for message_id in sorted(found)], change
+    async def _changed(self, chat_id: int, change: int, origin: str) -> web.Response:
+        """Everything after `change`, read and written a page at a time so that nobody else waits long."""
+        found: dict[int, str | None] = {}
+        while page := self._store.messages_changed_after(chat_id, change, _PAGE):
+            for message in page:
+                gone = message.deleted
+                found[message.message_id] = None if gone else json.dumps(face_shape(message, origin))
+            change = page[-1].changed
             await asyncio.sleep(0)
+        ordered = sorted(found.items())
+        shown = ", ".join(text for _, text in ordered if text is not None)
+        deleted = json.dumps([message_id for message_id, text in ordered if text is None])
+        answer = f'{{"messages": [{shown}], "deleted": {deleted}, "cursor": {change}}}'
+        return web.Response(text=answer, content_type="application/json")
 
     def _user_id(self, request: web.Request) -> int:
         return _number(request, "user_id", self._owner_id)
@@ -199,17 +202,6 @@ class Face:
         if message is None:
             raise FaceRefusal(f"there is no message {message_id}")
         return message
-
-
-def _listed(messages: Iterable[Message], cursor: int, origin: str) -> dict[str, Any]:
-    shown: list[dict[str, Any]] = []
-    deleted: list[int] = []
-    for message in messages:
-        if message.deleted:
-            deleted.append(message.message_id)
-        else:
-            shown.append(face_shape(message, origin))
-    return {"messages": shown, "deleted": deleted, "cursor": cursor}
 
 
 def face_shape(message: Message, origin: str) -> dict[str, Any]:

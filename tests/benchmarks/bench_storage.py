@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -48,13 +49,30 @@ def append() -> Iterable[Figure]:
 
 
 async def _append() -> list[Figure]:
-    figures = []
+    figures = [Figure(name="commit of bare sqlite3", value=_bare(), unit="1/s", note="the disk's limit")]
     for batch in (BAR[-1:], BAR, BAR * 2):
         async with opened() as db:
             rate = await _rate(SqlJournal(db, "paper", clock=samples.wall), batch)
         figures.append(Figure(name=f"append of {len(batch)}", value=rate, unit="1/s", note="fsync each"))
     rate = await _rate(MemoryJournal(), BAR[-1:])
     return [*figures, Figure(name="append in memory", value=1e6 / rate, unit="us")]
+
+
+def _bare() -> float:
+    """One small row for each transaction, with the same durability and nothing of ours."""
+    with tempfile.TemporaryDirectory() as folder:
+        connection = sqlite3.connect(Path(folder) / "bare.db", isolation_level=None)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("CREATE TABLE bare (body TEXT)")
+        count, began = 0, time.perf_counter()
+        while (spent := time.perf_counter() - began) < SECONDS:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("INSERT INTO bare VALUES (?)", ("x" * 300,))
+            connection.execute("COMMIT")
+            count += 1
+        connection.close()
+    return count / spent
 
 
 async def _rate(journal: SqlJournal | MemoryJournal, batch: Sequence[Event]) -> float:

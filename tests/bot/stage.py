@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -170,6 +171,24 @@ async def running_phone(**options: Any) -> AsyncIterator[tuple[Phone, Human]]:
         await phone.stop()
 
 
+@contextmanager
+def no_task_failed() -> Iterator[None]:
+    """A task that failed was started again and may have hidden its failure: here it is one."""
+
+    class Watch(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            failed.append(record.getMessage())
+
+    failed: list[str] = []
+    watch, logger = Watch(logging.ERROR), logging.getLogger("bot.conversation")
+    logger.addHandler(watch)
+    try:
+        yield
+    finally:
+        logger.removeHandler(watch)
+    assert failed == []
+
+
 @asynccontextmanager
 async def staged(
     folder: Path,
@@ -186,6 +205,7 @@ async def staged(
 ) -> AsyncIterator[Stage]:
     """Everything up on one database; a second one on the same folder is the program started again."""
     async with AsyncExitStack() as stack:
+        stack.enter_context(no_task_failed())
         if phone is None:
             phone = await stack.enter_async_context(running_phone())
         server, human = phone

@@ -188,6 +188,12 @@ def test_too_many_lines_give_way_at_the_end(parts: list[str]) -> None:
     parse_html(fitted(lines))
 
 
+def test_computed_numbers_are_short_and_have_no_minus_zero() -> None:
+    """A distance that was computed is not shown to the last digit of a float."""
+    assert "1R 1,171.7 · ATR 292.93 ·" in text_of(a_verdict(r_distance=1171.7329111, atr=292.9332312))
+    assert "slip +0.0 bp" in text_of(a_fill(slippage_bp=-0.01))
+
+
 def test_an_empty_trade_takes_no_time() -> None:
     """Durations never go negative."""
     assert " in 0s" in text_of(a_trade(exit_time=NOON - timedelta(seconds=5)))

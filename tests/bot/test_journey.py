@@ -130,6 +130,20 @@ async def test_a_failing_handler_costs_one_sentence(tmp_path: Path) -> None:
         assert "/poison" not in await unfinished(stage)
 
 
+async def test_a_stored_update_that_cannot_be_read_blocks_nothing(tmp_path: Path) -> None:
+    """It is logged and done with; rows of people who are no longer on the list are done with, too."""
+    body = {"message_id": 1, "date": 1, "chat": {"id": STRANGER, "type": "private"}, "text": "/pause"}
+    person = {"id": STRANGER, "is_bot": False, "first_name": "x"}
+    async with running_phone() as phone:
+        async with staged(tmp_path, phone=phone, start=False) as stage:
+            await stage.inbox.accept(1, {"update_id": 1, "message": {"nonsense": 5}}, NOON)
+            await stage.inbox.accept(2, {"update_id": 2, "message": body | {"from": person}}, NOON)
+        async with staged(tmp_path, phone=phone) as stage:
+            await stage.owner.reply_to(await stage.owner.say("/status"))
+            assert stage.trader.asked == []
+            assert [each.update_id for each in await stage.inbox.pending() if each.update_id <= 2] == []
+
+
 async def test_a_command_stored_before_a_crash_is_done_once_after_it(tmp_path: Path) -> None:
     """Killed between accept and done, and again before the trader acted: one effect, one answer."""
     async with running_phone() as phone:

@@ -182,9 +182,7 @@ def word(side: int) -> str:
     return "long" if side > 0 else "short"
 
 
-def entry_order(  # noqa: PLR0911 - rule 2 knows as many ways to skip
-    t: int, time: int, s: int, close: float, atr: float, equity: float, p: Params
-) -> Order | str:
+def entry_order(t: int, time: int, s: int, close: float, atr: float, equity: float, p: Params) -> Order | str:
     """Steps 1 and 2 of Entry at the close of bar t; a string says why the candidate is skipped."""
     # 1.
     tick = p["tick_size"]

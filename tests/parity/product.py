@@ -52,9 +52,7 @@ def replay_file(
     interval_minutes: int | None = None,
 ) -> dict[str, Any]:
     """The object `replay --json` prints for a candle file; exit code 0 and one object, or the test fails."""
-    code, out, err = run(
-        replay_arguments(candles, params, funding=funding, interval_minutes=interval_minutes)
-    )
+    code, out, err = run(replay_arguments(candles, params, funding=funding, interval_minutes=interval_minutes))
     assert code == 0, f"exit code {code}: {err[-2000:]}"
     result = json.loads(out)
     assert isinstance(result, dict)

@@ -75,9 +75,7 @@ def bars_from(
     )
 
 
-def walk(
-    rng: np.random.Generator, n: int, *, start: float = 2_000.0, drift: float = 0.0, vol: float = 0.004
-) -> Array:
+def walk(rng: np.random.Generator, n: int, *, start: float = 2_000.0, drift: float = 0.0, vol: float = 0.004) -> Array:
     """A geometric random walk."""
     return np.asarray(start * np.exp(np.cumsum(rng.normal(drift, vol, n))), dtype=np.float64)
 
@@ -271,18 +269,15 @@ def random_params(rng: np.random.Generator, price: float = 30_000.0) -> dict[str
 
 
 def random_funding(rng: np.random.Generator, series: Series) -> dict[int, float]:
-    """Rates for most settlements of the series; one in eight is missing, some times are no settlements."""
+    """Rates for most settlements of the series; one in eight is missing."""
     times = series.bars["timestamp"]
     first, last = int(times[0]), int(times[-1]) + series.interval_ms
     eight = 8 * 60 * MINUTE
-    rates = {
+    return {
         at: round(float(rng.normal(0.0001, 0.0004)), 6)
         for at in range(first - first % eight, last + eight, eight)
         if rng.random() < 7 / 8
     }
-    for at in list(rates)[::9]:
-        rates[at + 4 * 60 * MINUTE] = 0.05
-    return dict(sorted(rates.items()))
 
 
 def write_candles(path: Path, bars: Bars) -> Path:

@@ -85,9 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, default=None, help="the number of the one comparison to run")
-    parser.add_argument(
-        "--window", type=int, default=5_000, help="longest recorded window; 0 means whole files"
-    )
+    parser.add_argument("--window", type=int, default=5_000, help="longest recorded window; 0 means whole files")
     chosen = parser.parse_args(argv)
 
     numbers = [chosen.only] if chosen.only is not None else range(chosen.count)

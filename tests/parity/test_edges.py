@@ -502,9 +502,7 @@ def test_entry_4_a_run_away_entry_frees_the_same_close(engine: Engine, ttl: int)
 
 @pytest.mark.parametrize("on", [(0, 2), (0, 2, 3)], ids=["edge-while-resting", "still-true-when-freed"])
 @pytest.mark.parametrize("side", ["long", "short"])
-def test_signal_an_edge_while_an_entry_rests_is_dropped(
-    engine: Engine, side: str, on: tuple[int, ...]
-) -> None:
+def test_signal_an_edge_while_an_entry_rests_is_dropped(engine: Engine, side: str, on: tuple[int, ...]) -> None:
     """Signal: the edge of T + 2 is dropped, not queued, and a condition that merely stays true is no edge."""
     rows = (SIGNAL, MISS, (1008, 1012, 1006, 1008), (1008, 1012, 1006, 1010), (1008, 1010, 900, 1000))
     assert nothing(ask(engine, scene(*rows, on=on, side=side)))
@@ -532,9 +530,7 @@ def test_signal_an_edge_while_in_a_position_is_dropped(engine: Engine) -> None:
         pytest.param({"max_position_usdt": 1004}, 1.0, id="position-cap"),
         pytest.param({"max_position_usdt": 1003.9}, 0.999, id="position-cap-floored"),  # 0.99990
         # 10000 / (1004 * (1 + 0.0007)) = 9.9531…
-        pytest.param(
-            {"leverage": 1, "risk_per_trade": 1, "max_position_usdt": 1e9}, 9.953, id="margin-cap-at-1"
-        ),
+        pytest.param({"leverage": 1, "risk_per_trade": 1, "max_position_usdt": 1e9}, 9.953, id="margin-cap-at-1"),
         # 10000 / (1004 * (0.2 + 0.0007)) = 49.6271…
         pytest.param({"risk_per_trade": 1, "max_position_usdt": 1e9}, 49.627, id="margin-cap-at-5"),
         # 12 / 20 = 0.6; 0.6 / 0.1 is 5.999999999999999 in doubles and means 6 steps
@@ -681,7 +677,7 @@ def test_step_1_a_bar_of_twelve_hours_holds_two_or_one(engine: Engine) -> None:
 def test_step_1_a_missing_settlement_falls_back(engine: Engine) -> None:
     """Step 1: the series' 0.01 at T + 2; at T + 10, where it has none, `funding_rate` and no neighbour."""
     rows = (*HELD[:2], *[QUIET] * 9, HELD[3])
-    rates = {at(1): 0.5, at(2): 0.01, at(3): 0.5, at(9): 0.5, at(11): 0.5}
+    rates = {at(-6): 0.5, at(2): 0.01, at(18): 0.5}
     result = ask(engine, scene(*rows), funding=rates, funding_rate=0.001)
     assert only_trade(result)["exit_time"] == at(11)
     assert result["metrics"]["funding"] == exact(5 * 1010 * 0.01 + 5 * 1010 * 0.001)
@@ -758,9 +754,7 @@ def knife(side: str = "long") -> Bars:
 
 @pytest.mark.parametrize("side", ["long", "short"])
 @pytest.mark.parametrize(("knife_atr", "rejected"), [(1.2, True), (1.21, False)])
-def test_knife_rejects_a_move_of_so_many_atrs(
-    engine: Engine, side: str, knife_atr: float, rejected: bool
-) -> None:
+def test_knife_rejects_a_move_of_so_many_atrs(engine: Engine, side: str, knife_atr: float, rejected: bool) -> None:
     """Knife: a fall of 12 in three bars is 1.2 ATR: a waterfall at 1.2, none at 1.21; mirrored too."""
     result = ask(engine, knife(side), bb_std=0.5, knife_atr=knife_atr)
     if rejected:

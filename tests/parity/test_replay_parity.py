@@ -99,10 +99,7 @@ def recorded_cases() -> list[Any]:
     for path in recorded():
         many = len(candles(path)[0]["close"]) > MANY_BARS
         sets = SETS_FOR_MANY_BARS if many and not FULL else SETS
-        cases += [
-            pytest.param(path, number, id=f"{path.parent.name}/{path.stem}-{number}")
-            for number in range(sets)
-        ]
+        cases += [pytest.param(path, number, id=f"{path.parent.name}/{path.stem}-{number}") for number in range(sets)]
     return cases or [pytest.param(None, 0, marks=pytest.mark.skip(reason="CONCLAVE_TEST_DATA is not set"))]
 
 

@@ -329,6 +329,13 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         load(tmp_path / ("x" * 5000))
 
 
+def test_a_damaged_column_name_is_refused(tmp_path: Path) -> None:
+    """Names that are no text any more make pyarrow fail in a way of its own."""
+    path = parquet_file(tmp_path, columns())
+    path.write_bytes(path.read_bytes().replace(b"volume", b"vol\xffme"))
+    assert "is not a readable Parquet file" in refusal(path)
+
+
 def read_or_refused(path: Path) -> bool:
     """Whether a file is read as a series, or refused with one line."""
     try:

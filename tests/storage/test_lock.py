@@ -42,7 +42,7 @@ def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> 
         began = time.monotonic()
         with pytest.raises(AnotherInstance, match=rf"process {process.pid}.*{tmp_path}"), InstanceLock(tmp_path):
             pytest.fail("two processes hold one lock")
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 1
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert process.stdout is not None

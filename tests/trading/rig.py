@@ -302,6 +302,7 @@ class Session:
             council=parts.council or SaysAlways(),
             guards=parts.guards or PageGuards(),
             signals=parts.signals(stage, book) if parts.signals else Script(stage.series, stage.said),
+            clock=self.clock,
             sequence=sequence,
         )
         self.trader = Trader(self.desk, self.inbox, self.pace, badge="TEST", quotes=world.venue.last)
@@ -325,11 +326,15 @@ class Session:
         """Start, then trade to the end of the bars; the market stops when the trader dies."""
         await self.start()
         walking = asyncio.create_task(self.market.run())
+        trading = asyncio.create_task(self.trader.run())
         try:
-            await self.trader.run()
-            await walking
+            await asyncio.wait({walking, trading}, return_when=asyncio.FIRST_COMPLETED)
+            if walking.done():
+                await walking  # a market that broke down would leave the trader waiting for ever
+            await trading
         finally:
             walking.cancel()
+            trading.cancel()
 
 
 def busy_walk(seed: int, rules: TradeRules, *, bars: int = 45, hours: int = 4) -> Stage:

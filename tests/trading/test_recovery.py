@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,11 +47,13 @@ STEADY: Row = (1000, 1002, 998, 1000)
 TRAILING = TradeRules(entry_offset=0.0, runaway_r=100.0)
 
 
-def stage_of(rows: list[Row], sides: dict[int, int], rules: TradeRules = FREE_RUN, **leave: bool) -> Stage:
-    """One symbol, edges by row, no costs; `leave_7=True` lets the strategy want out at row 7."""
+def stage_of(
+    rows: list[Row], sides: dict[int, int], rules: TradeRules = FREE_RUN, *, leave: tuple[int, ...] = ()
+) -> Stage:
+    """One symbol, edges by row, no costs; the strategy wants out at the rows of `leave`."""
     series = series_of(rows)
     said = {row: reading(side) for row, side in sides.items()}
-    said |= {int(name.removeprefix("leave_")): reading(leave=True) for name in leave}
+    said |= {row: reading(leave=True) for row in leave}
     return Stage(series=[series], said=script(said, series), rules=rules)
 
 
@@ -118,17 +122,9 @@ async def test_a_lost_entry_request_is_given_up_when_it_is_no_longer_fresh() -> 
 async def test_no_entry_while_one_is_in_doubt() -> None:
     """R5: the edge of the very next close is dropped while nobody knows about the first (it is known there)."""
     stage = stage_of([FLAT, FLAT, FLAT, FLAT], {1: 1, 2: -1})
-    world = World.of(stage)
-    line: list[BadLine] = []
-
-    def nothing_is_known(exchange: MemoryExchange) -> BadLine:
-        line.append(BadLine(exchange, {"place": [Fault.LOSE_REPLY]}))
-        return line[0]
-
-    session = await Session.begin(world, broker=nothing_is_known)
-    await session.run()
+    world, _, line = await on_a_bad_line(stage, {"place": [Fault.LOSE_REPLY]})
     assert [event.reason for event in await world.said(EdgeDropped)] == ["entry_resting"]
-    assert len(line[0].sent) == 1
+    assert len(line.sent) == 1
 
 
 EXIT_ROWS: list[Row] = [FLAT, FLAT, STEADY, FLAT, FLAT, (1003, 1004, 1002, 1003), (1005, 1006, 1004, 1005), FLAT]
@@ -137,7 +133,7 @@ EXIT_ROWS: list[Row] = [FLAT, FLAT, STEADY, FLAT, FLAT, (1003, 1004, 1002, 1003)
 @pytest.mark.parametrize(("fault", "opened"), [(Fault.LOSE_REPLY, 5), (Fault.LOSE_REQUEST, 6), (Fault.DOWN, 6)])
 async def test_an_exit_is_sent_until_it_arrives(fault: Fault, opened: int) -> None:
     """A lost reply costs nothing; a lost request costs one bar, under the same id."""
-    stage = stage_of(EXIT_ROWS, {1: 1}, leave_4=True)
+    stage = stage_of(EXIT_ROWS, {1: 1}, leave=(4,))
     world, session, line = await on_a_bad_line(stage, {"place": [Fault.NONE, fault]})
     (trade,) = await world.trades()
     assert (trade.exit_reason, trade.exit_time) == (ExitReason.SIGNAL, START + opened * FOUR_HOURS)
@@ -200,21 +196,11 @@ async def test_a_life_ended_by_a_failure_is_followed_by_another(method: str, fau
     for call in range(0, 12, 2):
         world = World.of(stage)
         faults = {method: [*[Fault.NONE] * call, fault]}
-        sent: list[str] = []
         for _ in range(4):
-            lines: list[BadLine] = []
-
-            def line(exchange: MemoryExchange, faults: dict[str, list[Fault]] = faults, lines: list[BadLine] = lines) -> BadLine:
-                lines.append(BadLine(exchange, faults))
-                return lines[0]
-
-            session = await Session.begin(world, broker=line)
-            try:
+            session = await Session.begin(world, broker=partial(BadLine, faults=faults))
+            with contextlib.suppress(ConclaveError):
                 await session.run()
-            except ConclaveError:
-                sent += [one.link_id for one in lines[0].sent]
-                continue
-            break
+                break
         else:
             pytest.fail("it never came to the end of the bars")
         await agrees(session)
@@ -463,9 +449,8 @@ async def test_a_position_closed_by_hand_raises_no_alert_at_every_close() -> Non
 async def test_an_exit_from_a_position_closed_by_hand_is_not_tried_for_ever() -> None:
     """DEFECT 6: a ghost is not closed again at every close."""
     rows = [FLAT, FLAT, STEADY, *[FLAT] * 8]
-    leaves = {f"leave_{row}": True for row in range(4, 11)}
     world, _ = await visited(
-        stage_of(rows, {1: 1}, **leaves), {2: by_hand(OrderSide.SELL, "5", reduce_only=True)}
+        stage_of(rows, {1: 1}, leave=tuple(range(4, 11))), {2: by_hand(OrderSide.SELL, "5", reduce_only=True)}
     )
     exits = [intent for intent in await world.intents() if intent.purpose is Purpose.EXIT]
     assert len(exits) <= 1, "a refused exit of nothing is repeated at every close"
@@ -561,8 +546,6 @@ async def test_a_constant_difference_of_cash_is_told_once() -> None:
 async def away(stage: Stage, dies_after: int, returns_after: int) -> tuple[World, Session]:
     """The program dies when row `dies_after` has been dealt with; the market goes on to row `returns_after`."""
     world = World.of(stage)
-    first = World.of(stage)
-    del first
     head = Stage(
         series=[one.between(0, dies_after + 1) for one in stage.series],
         said=stage.said,
@@ -633,7 +616,7 @@ async def test_bars_before_the_entry_do_not_count_for_its_trail() -> None:
 async def test_a_signal_before_the_entry_does_not_close_it() -> None:
     """DEFECT 10: the strategy wanted out at a close before there was anything to leave."""
     rows: list[Row] = [FLAT, FLAT, (1005, 1006, 1004, 1005), (1005, 1006, 990, 1004), FLAT]
-    world, session = await away(stage_of(rows, {1: 1}, leave_2=True), 1, 3)
+    world, session = await away(stage_of(rows, {1: 1}, leave=(2,)), 1, 3)
     assert session.desk.book.exit_of(BTC) is None
     assert [intent.purpose for intent in await world.intents()] == [Purpose.ENTRY]
 

@@ -1,7 +1,8 @@
 """Killed at every commit and started again: the trades are those of a run that was never disturbed.
 
 Every scenario is traded once without interruption. Then the program is killed at its first append, its
-second and so on, just before and just after the commit, is rebuilt from the journal and the surviving venue, and trades on.
+second and so on, just before and just after the commit, is rebuilt from the journal and the surviving venue,
+and trades on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from decimal import Decimal
 import pytest
 
 from tests.trading.rig import (
+    COSTLY,
     Died,
     MortalJournal,
     Row,

@@ -90,11 +90,11 @@ def _consents(
 ) -> Iterator[str]:
     vote, bias = FOR_SIDE[side]
     if quant.answer:
-        stand = "is for" if quant.answer.signal is vote else "does not oppose"
-        yield f"The Quant {stand} this {side.value}: {_case(quant.answer.evidence)}."
+        stand = f"is for this {side.value}" if quant.answer.signal is vote else "leans neither way"
+        yield f"The Quant {stand}: {_case(quant.answer.evidence)}."
     if strategist.answer:
-        stand = "is for" if strategist.answer.bias is bias else "does not oppose"
-        yield f"The Strategist {stand} it: {_case(strategist.answer.evidence)}."
+        stand = f"is for this {side.value}" if strategist.answer.bias is bias else "leans neither way"
+        yield f"The Strategist {stand}: {_case(strategist.answer.evidence)}."
     size = "full base size" if multiplier == 1.0 else f"{multiplier:.0%} of the base size"
     yield f"The Risk Manager approves {size}."
 
@@ -162,7 +162,8 @@ def _unanswered(agent: str, status: Status, problem: str) -> AgentAnswer:
 
 
 def _argument(evidence: tuple[Evidence, ...]) -> str:
-    return "; ".join(item.reading for item in evidence)
+    """The three readings cited first; all of them are in the details."""
+    return "; ".join(item.reading for item in evidence[:3])
 
 
 def _listed(evidence: tuple[Evidence, ...]) -> list[dict[str, Any]]:

@@ -3,8 +3,10 @@
 Each fact is turned into a `Reading`: points for the proposal (positive) or against it, and a sentence. The
 sum of the points is the vote; the heaviest readings are the evidence; the heaviest one on the other side is
 the argument against. The rules are what any trend follower is told: do not chase, do not buy into
-resistance, do not trust a move that momentum has left. They were set by the spread of each fact, not fitted
-to outcomes.
+resistance, do not trust a move that momentum has left. Thresholds come from the spread of each fact; some
+rules (last bar, slope, volume, higher timeframe, shelter) were revised in two passes after looking at outcomes
+on the recorded candles, which are therefore no clean test of them. No edge is claimed: over 43,000 candidates
+approved and vetoed did alike (a sample of them: `make bench ARGS=council`).
 
 A fact that a rule needs and the packet lacks makes the agent abstain. Turning the market upside down turns
 every vote around, because every rule looks at the facts from the proposal's side.
@@ -192,8 +194,9 @@ def _acceleration(n: _Numbers) -> Reading:
 def _stretch(n: _Numbers) -> Reading:
     away = n.towards("trend_distance_atr")
     points = -2 if away >= 8 else -1 if away >= 5.5 or away < 0 else 1 if away <= 3 else 0
-    words = "stretched" if away >= 5.5 else "on the wrong side" if away < 0 else "in reach"
-    return n.reading("trend_distance_atr", points, f"{words}: {abs(away):.1f} ATR from the trend average")
+    words = "stretched" if away >= 5.5 else "on the wrong side" if away < 0 else "within reach"
+    text = f"price is {abs(away):.1f} ATR from the trend average: {words}"
+    return n.reading("trend_distance_atr", points, text)
 
 
 def _run(n: _Numbers) -> Reading:
@@ -207,7 +210,8 @@ def _last_bar(n: _Numbers) -> Reading:
     last = n.towards("return_1_atr")
     points = -1 if last >= 1.25 else 1 if last <= 0.25 else 0
     words = "it is late" if points < 0 else "a pause to enter on" if points else "an ordinary bar"
-    return n.reading("return_1_atr", points, f"the last bar went {last:+.2f} ATR with the trade: {words}")
+    way = "with" if last >= 0 else "against"
+    return n.reading("return_1_atr", points, f"the last bar went {abs(last):.2f} ATR {way} the trade: {words}")
 
 
 def _oscillator(n: _Numbers) -> Reading:
@@ -500,7 +504,7 @@ def _rationale(ranked: list[Concern], size: float) -> str:
     if not ranked:
         return "Both argue for it and nothing in market or account speaks against it: full base size."
     causes = "; ".join(concern.text for concern in ranked[:4])
-    return f"{'Rejected' if size == 0 else f'{size:.0%} of the base size'}: {causes}."
+    return f"{causes[0].upper()}{causes[1:]}." if size == 0 else f"{size:.0%} of the base size: {causes}."
 
 
 def _joint_p_win(packet: RiskPacket) -> float:

@@ -123,7 +123,9 @@ def test_the_higher_bias_needs_its_average() -> None:
     assert higher_bias(bars(turn)) is Bias.CHOPPY
 
 
-def found_on(last: list[tuple[float, float, float, float]], atr: float = 2.0) -> dict[str, int]:
+def found_on(
+    last: list[tuple[float, float, float, float]], atr: float = 2.0, low_row: int = 40
+) -> dict[str, int]:
     """Patterns on a quiet decline from 130 followed by the bars (open, high, low, close) of `last`."""
     quiet = 130.0 - 0.5 * np.arange(60.0)
     series = bars(quiet)
@@ -139,7 +141,7 @@ def found_on(last: list[tuple[float, float, float, float]], atr: float = 2.0) ->
         close=np.concatenate((series.close, rows[:, 3])),
         volume=np.ones(len(stamps)),
     )
-    given_pivots = Pivots(np.array([20]), np.array([40]))
+    given_pivots = Pivots(np.array([20]), np.array([low_row]))
     ages = patterns(whole, atr, given_pivots, WING)
     assert tuple(ages) == NAMES
     return {name: age for name, age in ages.items() if age is not None}
@@ -148,7 +150,7 @@ def found_on(last: list[tuple[float, float, float, float]], atr: float = 2.0) ->
 # The decline closes at 100.5; the low of its bar 40, taken as the last confirmed low here, is 109.5.
 def test_a_hammer_and_a_pin_bar() -> None:
     """A small body on top of a long lower wick."""
-    found = found_on([(100.5, 100.8, 97.0, 100.7)])
+    found = found_on([(100.1, 100.25, 97.0, 100.2)])
     assert found["hammer"] == 0
     assert found["bullish_pin_bar"] == 0
     assert "shooting_star" not in found
@@ -156,7 +158,7 @@ def test_a_hammer_and_a_pin_bar() -> None:
 
 def test_a_shooting_star_is_a_hammer_upside_down() -> None:
     """Also without the gap that TA-Lib's own asks for."""
-    found = found_on([(100.5, 101.9, 100.4, 101.8), (101.8, 105.5, 101.6, 102.0)])
+    found = found_on([(100.5, 101.9, 100.4, 101.8), (101.8, 105.5, 101.7, 102.0)])
     assert found["shooting_star"] == 0
     assert found["bearish_pin_bar"] == 0
     assert "hammer" not in found
@@ -177,3 +179,11 @@ def test_a_sweep_takes_the_low_and_closes_back_above() -> None:
     assert found_on([above, (111.0, 111.2, 109.0, 110.8)])["bullish_sweep"] == 0
     assert "bullish_sweep" not in found_on([above, (111.0, 111.2, 109.0, 109.2)])
     assert "bullish_sweep" not in found_on([above, (111.0, 111.2, 109.6, 110.8)])
+
+
+def test_a_sweep_knows_only_confirmed_lows() -> None:
+    """A low counts from three bars after it, and not for the bar that closes just then."""
+    last = [(100.5, 101.5, 100.4, 101.0), (101.0, 101.5, 100.8, 101.2), (101.2, 101.5, 101.0, 101.2)]
+    last += [(101.2, 101.5, 99.0, 101.0)]
+    assert found_on(last, low_row=59)["bullish_sweep"] == 0
+    assert "bullish_sweep" not in found_on(last[1:], low_row=59)

@@ -28,11 +28,13 @@ from trading.council.packet import (
     Regime,
     atr_of,
     equity_band,
+    latched_knife,
     macro_trend,
     mismatch,
     quant_packet,
     read_market,
     regime,
+    rounded,
     strategist_packet,
 )
 from trading.council.schemas import Bias, Fact, Facts
@@ -185,6 +187,24 @@ def test_bands_and_regimes() -> None:
     assert macro_trend(Bias.CHOPPY, Side.LONG) is Macro.CHOPPY
 
 
+def test_numbers_have_three_decimals_and_no_negative_zero() -> None:
+    """Or the same fact would be two different texts."""
+    assert [str(rounded(value)) for value in (-0.0001, 1.23456, -0.0, 7.0)] == ["0.0", "1.235", "0.0", "7.0"]
+    assert [rounded(value) for value in (float("nan"), float("inf"), None)] == [None] * 3
+
+
+def test_the_breaker_flags_are_those_of_the_strategy() -> None:
+    """Latched from a waterfall or parabolic bar until a bar closes inside the bands again, as the guards see it."""
+    long, short = SIGNALS.latched(SIGNALS.hazard_long), SIGNALS.latched(SIGNALS.hazard_short)
+    near = np.flatnonzero(long | short)
+    rows = [row for row in sorted({*near, *(near + 1), *(near + 2)}) if 700 <= row < len(SERIES)]
+    assert len(near) > 20
+    for row in rows[:200]:
+        market = read_market(SERIES.between(row + 1 - WINDOW, row + 1))
+        assert latched_knife(market, Side.LONG, TERMS) == long[row]
+        assert latched_knife(market, Side.SHORT, TERMS) == short[row]
+
+
 def test_funding_counts_from_the_proposed_side() -> None:
     """A positive rate is paid by longs."""
     brief = brief_at(SERIES, SIGNALS, ROWS[0])
@@ -201,8 +221,17 @@ def test_an_account_fact_that_is_no_number_is_unknown_and_ends_in_a_rejection(br
     assert not held.ruling.approved
 
 
-SIGNED = ("ema_divergence_atr", "ema_divergence_slope", "trend_distance_atr", "rsi_slope")
-SIGNED += ("return_1_atr", "return_3_atr", "return_12_atr")
+SIGNED = frozenset(
+    {
+        "rsi_slope",
+        "ema_divergence_atr",
+        "ema_divergence_slope",
+        "trend_distance_atr",
+        "return_1_atr",
+        "return_3_atr",
+        "return_12_atr",
+    }
+)
 SWAPPED = {
     "long": "short",
     "BULLISH": "BEARISH",

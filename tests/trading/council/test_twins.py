@@ -6,6 +6,7 @@ import dataclasses
 import json
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,6 @@ from trading.council.twins import QuantTwin, RiskManagerTwin, StrategistTwin
 from trading.model import CandleSeries, Side
 
 SERIES = synthetic()
-SIGNALS = STRATEGY.evaluate(SERIES)
 MOST = 0.8  # no single answer may have a larger share
 
 
@@ -46,17 +46,22 @@ def held_over(series: CandleSeries, count: int) -> list[Session]:
     return [session(brief_at(series, signals, row)) for row in edges(series, signals, count)]
 
 
-HELD = held_over(SERIES, 1200)
-EXAMPLE = next(
-    held
-    for held in HELD
-    if held.ruling.size_multiplier == 1.0 and held.quant_packet.proposal.side is Side.LONG
-)
+@cache
+def made_up() -> list[Session]:
+    """What the twins say of made-up candidates."""
+    return held_over(SERIES, 1200)
+
+
+@cache
+def example() -> Session:
+    """A long that is taken whole."""
+    taken = (held for held in made_up() if held.ruling.size_multiplier == 1.0)
+    return next(held for held in taken if held.quant_packet.proposal.side is Side.LONG)
 
 
 def test_evidence_is_grounded_and_the_answer_survives_its_own_schema() -> None:
     """Every citation stands in the packet, also after the way through JSON; the case against is never empty."""
-    for held in HELD:
+    for held in made_up():
         quant, strategist, risk = held.quant.answer, held.strategist.answer, held.risk_manager.answer
         assert quant
         assert strategist
@@ -67,8 +72,7 @@ def test_evidence_is_grounded_and_the_answer_survives_its_own_schema() -> None:
         assert StrategistAnswer.model_validate_json(strategist.model_dump_json()) == strategist
         assert RiskManagerAnswer.model_validate_json(risk.model_dump_json()) == risk
         assert quant.against not in {item.reading for item in quant.evidence}
-        assert 0.05 <= min(quant.p_win, strategist.p_win, risk.p_win)
-        assert max(quant.p_win, strategist.p_win, risk.p_win) <= 0.6
+        assert all(0.05 <= p_win <= 0.6 for p_win in (quant.p_win, strategist.p_win, risk.p_win))
 
 
 def shares(held: list[Session]) -> dict[str, dict[str, float]]:
@@ -112,8 +116,8 @@ def assert_discriminates(held: list[Session]) -> None:
 
 def test_twins_discriminate_on_made_up_candidates() -> None:
     """No answer of any agent, nor the verdict, above four in five."""
-    assert len(HELD) >= 1000
-    assert_discriminates(HELD)
+    assert len(made_up()) >= 1000
+    assert_discriminates(made_up())
 
 
 def test_twins_discriminate_on_recorded_candidates(test_data: Path) -> None:
@@ -138,7 +142,7 @@ def test_a_twin_answers_in_less_than_a_millisecond() -> None:
     rounds = []
     for _ in range(5):
         started = time.perf_counter()
-        for held in HELD[:50]:
+        for held in made_up()[:50]:
             QuantTwin().answer(held.quant_packet)
             StrategistTwin().answer(held.strategist_packet)
             RiskManagerTwin().answer(held.risk_packet)
@@ -148,9 +152,9 @@ def test_a_twin_answers_in_less_than_a_millisecond() -> None:
 
 def test_what_is_not_known_is_an_abstention_that_names_it() -> None:
     """No twin votes on a fact that it does not have."""
-    quant = QuantTwin().answer(dataclasses.replace(EXAMPLE.quant_packet, rsi=None, adx=None))
-    chart = StrategistTwin().answer(dataclasses.replace(EXAMPLE.strategist_packet, higher_timeframe_bias=None))
-    risk = RiskManagerTwin().answer(dataclasses.replace(EXAMPLE.risk_packet, macro_trend=None))
+    quant = QuantTwin().answer(dataclasses.replace(example().quant_packet, rsi=None, adx=None))
+    chart = StrategistTwin().answer(dataclasses.replace(example().strategist_packet, higher_timeframe_bias=None))
+    risk = RiskManagerTwin().answer(dataclasses.replace(example().risk_packet, macro_trend=None))
     for reply, named in ((quant, "rsi, adx"), (chart, "higher_timeframe_bias"), (risk, "macro_trend")):
         assert reply.status is Status.ABSTAIN
         assert reply.answer is None
@@ -159,7 +163,7 @@ def test_what_is_not_known_is_an_abstention_that_names_it() -> None:
 
 def decision_on(**changes: object) -> RiskManagerAnswer:
     """The Risk Manager on the approved example with the given account or market facts changed."""
-    packet = EXAMPLE.risk_packet
+    packet = example().risk_packet
     inside = {key: value for key, value in changes.items() if hasattr(packet.account, key)}
     account = dataclasses.replace(packet.account, **inside)  # type: ignore[arg-type]
     outside = {key: value for key, value in changes.items() if key not in inside}
@@ -211,7 +215,7 @@ def test_each_concern_costs_size(changes: dict[str, object], size: float, hazard
 )
 def test_the_risk_manager_weighs_both_votes(signal: Vote, bias: Bias, size: float) -> None:
     """On a long: nobody for it is a rejection too."""
-    answers = dataclasses.replace(EXAMPLE.risk_packet.answers, quant_signal=signal, strategist_bias=bias)
+    answers = dataclasses.replace(example().risk_packet.answers, quant_signal=signal, strategist_bias=bias)
     answer = decision_on(answers=answers)
     assert answer.size_multiplier == size
     opposed = signal is Vote.SHORT or bias is Bias.BEARISH
@@ -219,7 +223,7 @@ def test_the_risk_manager_weighs_both_votes(signal: Vote, bias: Bias, size: floa
 
 
 def quant_vote(**changes: object) -> QuantAnswer:
-    packet = dataclasses.replace(EXAMPLE.quant_packet, **changes)  # type: ignore[arg-type]
+    packet = dataclasses.replace(example().quant_packet, **changes)  # type: ignore[arg-type]
     answer = QuantTwin().answer(packet).answer
     assert answer
     return answer
