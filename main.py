@@ -366,14 +366,14 @@ async def replay(plan: Plan, *, as_json: bool) -> None:
     start = utc(min(file.first for file in plan.files))
     paper = paper_exchange(plan, FileFeed(series), MemoryKeeper(), uid="replay", start=start)
     book = Book.opening(exact(plan.config.terms.initial_equity))
-    journal, outcome = MemoryJournal(keep=1000), Outcome(plan.symbols)
-    journal.listen(outcome.hear)
-    source = WholeSeries(plan.config.strategy, series)
+    journal, source = MemoryJournal(keep=1000), WholeSeries(plan.config.strategy, series)
     seat = Seat(account="replay", badge="REPLAY", journal=journal, book=book, sequence=0)
     trader = make_trader(plan, paper, seat, source)
-    await trader.start(start)
-    await asyncio.gather(paper.market.run(), trader.run())
-    print_outcome(plan, outcome, book, as_json=as_json)
+    with Outcome(plan.symbols) as outcome:
+        journal.listen(outcome.hear)
+        await trader.start(start)
+        await asyncio.gather(paper.market.run(), trader.run())
+        print_outcome(plan, outcome, book, as_json=as_json)
 
 
 def print_outcome(plan: Plan, outcome: Outcome, book: Book, *, as_json: bool) -> None:
@@ -451,9 +451,9 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, li
         if ended:
             await session.conversation.drain()
             ledger.finish()
-            outcome = Outcome(plan.symbols)
-            await hear_again(session.journal, outcome)
-            print_outcome(plan, outcome, session.book, as_json=as_json)
+            with Outcome(plan.symbols) as outcome:
+                await hear_again(session.journal, outcome)
+                print_outcome(plan, outcome, session.book, as_json=as_json)
 
 
 async def hear_again(journal: Journal, outcome: Outcome) -> None:

@@ -9,7 +9,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from research.candles import CandleFile
 from research.metrics import Tape
@@ -24,12 +24,15 @@ class TradeSpool:
     """Finished trades in the order in which they closed; in memory up to a megabyte, then on disk."""
 
     def __init__(self) -> None:
-        # Closed with the process at the latest; the file has no name.
-        self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES, mode="w+", encoding="utf-8")  # noqa: SIM115
+        self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES, mode="w+", encoding="utf-8")  # noqa: SIM115 - `close` closes it
 
     def add(self, row: Mapping[str, Any]) -> None:
         """One more trade."""
         self._file.write(json.dumps(row) + "\n")
+
+    def close(self) -> None:
+        """Give the file back; it has no name and leaves nothing behind."""
+        self._file.close()
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every trade so far."""
@@ -40,12 +43,18 @@ class TradeSpool:
 
 
 class Outcome:
-    """Listens to a journal and sums it up: equity at every close, costs, finished trades."""
+    """Listens to a journal and sums it up: equity at every close, costs, finished trades. Used inside `with`."""
 
     def __init__(self, symbols: tuple[str, ...]) -> None:
         self._tape = Tape()
         self._spool = TradeSpool()
         self._several = len(symbols) > 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._spool.close()
 
     def hear(self, event: ev.Event) -> None:
         """One event of the journal, in order."""

@@ -15,7 +15,7 @@ from enum import StrEnum
 from trading.errors import OutcomeUnknown, Rejected, Transient
 from trading.exchange.simulated.memory import MemoryExchange
 from trading.model import AccountSnapshot, ExchangeOrder, Execution, PlaceOrder
-from trading.ports import BarsClosed, Inbound
+from trading.ports import BarsClosed, FeedEnded, Inbound
 from trading.risk import Approved
 from trading.trader import QueueInbox
 
@@ -133,7 +133,7 @@ class DeafInbox(QueueInbox):
 
     def put(self, item: Inbound) -> None:
         """Queue an item as often as its fate says."""
-        if isinstance(item, BarsClosed):
+        if isinstance(item, BarsClosed | FeedEnded):
             super().put(item)
             held, self._held = self._held, []
             for one in held:
