@@ -6,6 +6,7 @@ journal: a crash anywhere neither loses nor doubles one, and a slow or dead Tele
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date
 from itertools import dropwhile
@@ -25,6 +26,7 @@ URGENT: Final = 0
 ANSWER: Final = 10
 EVENT: Final = 20
 _BATCH: Final = 500
+_GATHER_SECONDS: Final = 0.02
 _RECENT: Final = 200
 
 
@@ -49,12 +51,14 @@ class Notifier:
         self._records = records
         self._days = _Days(records)
         self._seen = 0
+        self._stored = 0
         self._progress = Signal()
 
     async def run(self) -> None:
         """Works until it is cancelled; after a failure it can simply be run again."""
         self._days = _Days(self._records)
-        self._advance(await self._journal.cursor(CURSOR))
+        self._stored = await self._journal.cursor(CURSOR)
+        self._advance(self._stored)
         while True:
             batch = await self._journal.read(self._seen, _BATCH)
             if batch:
@@ -62,6 +66,7 @@ class Notifier:
                 self._advance(batch[-1].seq)
             else:
                 await self._journal.grown(self._seen)
+                await asyncio.sleep(_GATHER_SECONDS)  # a burst becomes one batch and one commit
 
     async def reached(self, seq: int) -> None:
         """Returns once every event up to `seq` has its message in the outbox."""
@@ -83,7 +88,10 @@ class Notifier:
             card = draw(recorded.event, self._look, day)
             if card is not None:
                 messages += [addressed(card, recorded.seq, chat) for chat in self._recipients]
-        await self._outbox.deliver(CURSOR, batch[-1].seq, messages)
+        # Events that give no message need no commit of their own: read again, they give none again.
+        if messages or batch[-1].seq - self._stored >= _BATCH:
+            await self._outbox.deliver(CURSOR, batch[-1].seq, messages)
+            self._stored = batch[-1].seq
 
     async def _settle(self, event: Event) -> None:
         if isinstance(event, TradingPaused | TradingResumed):

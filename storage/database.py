@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from storage.errors import damaged, translated
@@ -106,6 +106,16 @@ def quick_check(path: Path) -> None:
         raise damaged(str(path), "; ".join(findings))
 
 
+async def _unhurried(opening: asyncio.Future[AsyncConnection]) -> None:
+    """Wait for a connection to open, to its end even when cancelled: one half open would be left behind."""
+    try:
+        _ = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(SQLAlchemyError):
+            _ = await opening
+        raise
+
+
 class Database:
     """The writer and the readers of one database, made by `open_database`."""
 
@@ -133,6 +143,7 @@ class Database:
         """A session on one consistent, committed state; it cannot write."""
         try:
             async with AsyncSession(self._readers, expire_on_commit=False) as session:
+                await _unhurried(asyncio.ensure_future(session.connection()))
                 yield session
         except SQLAlchemyError as error:
             raise translated(error, self.name) from error

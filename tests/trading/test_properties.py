@@ -371,7 +371,7 @@ async def test_a_trade_and_the_cash_tell_the_same_story() -> None:
         for event in await world.events():
             running.apply(event)
             if event in trades:
-                assert running.cash == event.cash  # type: ignore[attr-defined]
+                assert running.cash == event.cash
 
 
 @REPEATABLE
