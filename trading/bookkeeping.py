@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
 from trading import events as ev
 from trading.crashpoints import crashpoint
 from trading.desk import Desk
-from trading.model import ExchangeOrder, Execution, Purpose
+from trading.errors import OutcomeUnknown, Transient
+from trading.model import ExchangeOrder, Execution, OrderSide, Purpose
 from trading.orders import WorkingOrder
+from trading.portfolio import Holding
 
 
 async def book_execution(desk: Desk, execution: Execution) -> None:
-    """Book a fill or a funding payment once; a fill that belongs to nothing of ours is only reported."""
+    """Book a fill or a funding payment once; a fill that belongs to nothing of ours is only reported.
+
+    Before a trade is finished, what else the exchange has booked on it is fetched: a lost payment belongs to it.
+    """
+    holding = desk.book.holdings.get(execution.symbol)
+    if holding is not None and not execution.funding and finishes(holding, execution):
+        for earlier in await known_executions(desk, holding):
+            if earlier.exec_id == execution.exec_id:
+                break
+            await book_one(desk, earlier)
+    await book_one(desk, execution)
+
+
+def finishes(holding: Holding, execution: Execution) -> bool:
+    """Would this fill leave the position flat?"""
+    return execution.side is OrderSide.closing(holding.side) and execution.qty >= holding.qty
+
+
+async def known_executions(desk: Desk, holding: Holding) -> Sequence[Execution]:
+    """Executions since the entry; none when the exchange cannot be asked now (reconciling asks again)."""
+    try:
+        return await desk.broker.executions(holding.symbol, holding.entry_time)
+    except (OutcomeUnknown, Transient):
+        return ()
+
+
+async def book_one(desk: Desk, execution: Execution) -> None:
+    """Book exactly this one, unless it is booked already."""
     if execution.exec_id in desk.book.booked:
         return
     if execution.funding:
@@ -25,7 +55,7 @@ async def book_execution(desk: Desk, execution: Execution) -> None:
         return
     fill = fill_of(desk, execution)
     if fill is None:
-        await report_foreign(desk, execution.at, execution.exec_id, f"a fill of {execution.symbol}")
+        await report_foreign(desk, execution.at, f"a fill of {execution.symbol}")
         return
     crashpoint("before_fill")
     await desk.record(*desk.book.fill_events(fill))
@@ -33,15 +63,20 @@ async def book_execution(desk: Desk, execution: Execution) -> None:
 
 
 def fill_of(desk: Desk, execution: Execution) -> ev.OrderFilled | None:
-    """The execution as an event; None when it belongs to nothing of ours."""
-    order = desk.book.working.get(execution.link_id)
+    """The execution as an event; None when it belongs to nothing of ours.
+
+    What somebody else closes of our position is our exit all the same: the exchange wins on quantity.
+    """
+    order = desk.book.order(execution.link_id)
     holding = desk.book.holdings.get(execution.symbol)
     entry: WorkingOrder | None = None
     if order is not None:
         purpose, verdict, asked = order.purpose, order.verdict_id, order.price
         entry = order if purpose is Purpose.ENTRY else None
-    elif holding is not None and not execution.link_id and execution.purpose is Purpose.STOP:
-        purpose, verdict, asked = Purpose.STOP, holding.verdict_id, holding.stop
+    elif holding is not None and execution.side is OrderSide.closing(holding.side) and execution.qty <= holding.qty:
+        stopped = not execution.link_id and execution.purpose is Purpose.STOP
+        purpose, verdict = (Purpose.STOP if stopped else Purpose.EXIT), holding.verdict_id
+        asked = holding.stop if stopped else None
     else:
         return None
     return ev.OrderFilled(
@@ -106,9 +141,6 @@ async def book_order(desk: Desk, order: ExchangeOrder) -> None:
     )
 
 
-async def report_foreign(desk: Desk, at: datetime, key: str, what: str) -> None:
+async def report_foreign(desk: Desk, at: datetime, what: str) -> None:
     """Tell the owner once about something on the account that is not ours."""
-    if key not in desk.reported:
-        desk.reported.add(key)
-        text = f"{what} is not ours: it is left alone, check who else trades on this account"
-        await desk.record(ev.AlertRaised(at=at, kind="foreign", text=text))
+    await desk.alert(at, "foreign", f"{what} is not ours: it is left alone, check who else trades on this account")

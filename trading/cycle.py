@@ -8,7 +8,7 @@ and the intent is written before the order leaves.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from trading import events as ev
@@ -17,7 +17,7 @@ from trading.council.guards import knife_text
 from trading.council.packet import WINDOW, atr_of
 from trading.crashpoints import crashpoint
 from trading.desk import Desk
-from trading.errors import Rejected
+from trading.errors import OutcomeUnknown, Rejected, Transient
 from trading.model import (
     ZERO,
     AccountFacts,
@@ -215,7 +215,7 @@ def verdict_of(
         r_distance=p.r_distance,
         atr=case.atr,
         qty=sized.qty if sized else ZERO,
-        size_modifier=ruling.size_multiplier if sized else 0.0,
+        size_modifier=min(max(ruling.size_multiplier, 0.0), 1.0) if sized else 0.0,
         risk_usdt=sized.risk_usdt if sized else ZERO,
         equity=desk.book.cash,
         council=desk.council.mode,
@@ -247,8 +247,8 @@ def entry_intent(desk: Desk, case: Case, sized: Sized) -> ev.OrderIntended:
 async def protect(desk: Desk, candle: Candle, reading: Reading) -> None:
     """Step 7 for an open position: ratchet the stop, or leave at the next open; place the take profit."""
     holding = desk.book.holdings.get(candle.symbol)
-    if holding is None:
-        return
+    if holding is None or candle.open_time < holding.entry_time:
+        return  # a bar before the entry, seen late
     mark = watch(desk, holding, candle)
     if desk.book.exit_of(candle.symbol) is not None:
         return
@@ -265,7 +265,7 @@ async def protect(desk: Desk, candle: Candle, reading: Reading) -> None:
     if ask.stop != holding.stop and ask.exit is not ExitReason.TRAILING:
         await move_stop(desk, holding, candle, ask)
     if ask.exit is not None:
-        await leave(desk, holding, candle, ask.exit)
+        await leave(desk, holding, candle.open_time, candle.close_time, ask.exit)
     elif holding.take_profit is not None and desk.book.take_profit_of(candle.symbol) is None:
         await take_profit(desk, holding, candle)
 
@@ -287,8 +287,10 @@ async def move_stop(desk: Desk, holding: Holding, candle: Candle, ask: trailing.
         await desk.broker.move_stop(candle.symbol, ask.stop)
     except Rejected as refusal:
         text = f"{candle.symbol}: the exchange refused the stop {ask.stop}, {holding.stop} stays: {refusal}"
-        await desk.record(ev.AlertRaised(at=candle.close_time, kind="stop", text=text))
+        await desk.alert(candle.close_time, "stop", text)
         return
+    except (OutcomeUnknown, Transient):
+        return  # reconciling at the next close keeps the tighter of the two
     crashpoint("after_stop_move")
     await desk.record(
         ev.StopMoved(
@@ -302,10 +304,10 @@ async def move_stop(desk: Desk, holding: Holding, candle: Candle, ask: trailing.
     )
 
 
-async def leave(desk: Desk, holding: Holding, candle: Candle, reason: ExitReason) -> None:
-    """A reduce-only market order that gets the next open."""
-    intent = closing_intent(desk, holding, candle, Purpose.EXIT, OrderType.MARKET, None, reason)
-    order = risk.approve_exit(candle.symbol, holding.side, holding.qty, intent.link_id)
+async def leave(desk: Desk, holding: Holding, bar: datetime, at: datetime, reason: ExitReason) -> None:
+    """A reduce-only market order; decided at the close of `bar`, it gets the next open."""
+    intent = closing_intent(desk, holding, bar, at, Purpose.EXIT, None, reason)
+    order = risk.approve_exit(holding.symbol, holding.side, holding.qty, intent.link_id)
     await desk.send(intent, order)
 
 
@@ -314,7 +316,7 @@ async def take_profit(desk: Desk, holding: Holding, candle: Candle) -> None:
     price = holding.take_profit
     if price is None or price <= 0:
         return  # a target below zero is never reached
-    intent = closing_intent(desk, holding, candle, Purpose.TAKE_PROFIT, OrderType.LIMIT, price, None)
+    intent = closing_intent(desk, holding, candle.open_time, candle.close_time, Purpose.TAKE_PROFIT, price, None)
     order = risk.approve_take_profit(candle.symbol, holding.side, holding.qty, price, intent.link_id)
     await desk.send(intent, order)
 
@@ -322,27 +324,27 @@ async def take_profit(desk: Desk, holding: Holding, candle: Candle) -> None:
 def closing_intent(
     desk: Desk,
     holding: Holding,
-    candle: Candle,
+    bar: datetime,
+    at: datetime,
     purpose: Purpose,
-    type_: OrderType,
     price: Decimal | None,
     reason: ExitReason | None,
 ) -> ev.OrderIntended:
     """The intent of an order that closes a position."""
     return ev.OrderIntended(
-        at=candle.close_time,
-        link_id=link_id_of(desk.account, candle.symbol, purpose, candle.open_time),
+        at=at,
+        link_id=link_id_of(desk.account, holding.symbol, purpose, bar),
         verdict_id=holding.verdict_id,
-        symbol=candle.symbol,
+        symbol=holding.symbol,
         purpose=purpose,
         side=OrderSide.closing(holding.side),
-        type=type_,
+        type=OrderType.MARKET if price is None else OrderType.LIMIT,
         qty=holding.qty,
         price=price,
         stop=None,
         take_profit=None,
         r_distance=holding.r_distance,
-        signal_time=candle.open_time,
+        signal_time=bar,
         exit_reason=reason,
     )
 
@@ -356,7 +358,10 @@ async def tend_entry(desk: Desk, candle: Candle) -> None:
     if reason is None:
         return
     crashpoint("before_cancel")
-    ended = await desk.broker.cancel(candle.symbol, order.link_id)
+    try:
+        ended = await desk.broker.cancel(candle.symbol, order.link_id)
+    except (OutcomeUnknown, Transient, Rejected):
+        return  # whether it is gone is asked at the next close
     if ended.open or ended.status == "Filled":
         return  # the fill came first: its execution is on the way
     crashpoint("after_cancel")

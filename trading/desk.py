@@ -12,6 +12,7 @@ from trading.council.guards import Guards
 from trading.crashpoints import crashpoint
 from trading.errors import OutcomeUnknown, Rejected, Transient
 from trading.events import (
+    AlertRaised,
     Event,
     OpenPositionMark,
     OrderAccepted,
@@ -31,6 +32,7 @@ from trading.signals import SignalSource
 class Desk:
     """Parts and settings of one account.
 
+    `naked` counts refused attempts to protect a position, `cash_difference` is that of the last look.
     `fresh_from`: closes before it are too old for a new entry. `knife_bars`: over how many bars a knife is told.
     """
 
@@ -51,8 +53,9 @@ class Desk:
     knife_bars: int = 3
     blocked: dict[str, str] = field(default_factory=dict)
     watch: dict[str, OpenPositionMark] = field(default_factory=dict)
-    reported: set[str] = field(default_factory=set)
     alerted: set[tuple[str, str]] = field(default_factory=set)
+    naked: dict[str, int] = field(default_factory=dict)
+    cash_difference: Decimal | None = None
     fresh_from: datetime | None = None
     sequence: int = 0
 
@@ -80,6 +83,18 @@ class Desk:
         else:
             crashpoint("after_send")
             await self.record(OrderAccepted(at=at, link_id=link_id, symbol=symbol, order_id=order_id))
+
+    def settled(self, *, keep_cash: bool = False) -> None:
+        """Book and exchange were compared: what still differs is blocked anew."""
+        self.blocked.clear()
+        if not keep_cash:
+            self.cash_difference = None
+
+    async def alert(self, at: datetime, kind: str, text: str) -> None:
+        """Tell the owner once about one state of things."""
+        if (kind, text) not in self.alerted:
+            self.alerted.add((kind, text))
+            await self.record(AlertRaised(at=at, kind=kind, text=text))
 
     def exposure(self) -> Exposure:
         """Notional and margin of all positions and resting entries together."""

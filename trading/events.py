@@ -230,6 +230,14 @@ class EquityMarked(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CashAdjusted(Event):
+    """The wallet differed by `amount` at two looks with nothing left to book: a deposit or a withdrawal."""
+
+    amount: Decimal
+    cash: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TradingPaused(Event):
     """No new entries from now on; stops and exits go on. `command` is the request's id, handled once."""
 

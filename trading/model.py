@@ -21,6 +21,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 ZERO = Decimal(0)
 
+PRICE_COLUMNS = ("open", "high", "low", "close", "volume")
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -160,6 +162,13 @@ class CandleSeries:
     def tail(self, count: int) -> Self:
         """The last `count` rows (fewer where there are fewer)."""
         return self.between(len(self) - count, len(self))
+
+    def locked(self) -> Self:
+        """The same rows, which nobody can write to."""
+        columns = {name: getattr(self, name).view() for name in ("timestamp", *PRICE_COLUMNS)}
+        for column in columns.values():
+            column.flags.writeable = False
+        return type(self)(symbol=self.symbol, interval=self.interval, **columns)
 
     def candle(self, row: int) -> Candle:
         """One row as a value."""

@@ -3,7 +3,9 @@
     INTENDED ──► ACCEPTED ──► FILLED
        │  ╲          ├──────► CANCELLED
        │   ► DOUBTED ┤
-       └───────────► REFUSED          a doubted order is asked for until it is one of the others
+       └─────────────┴──────► REFUSED
+
+A doubted order is asked for until it is one of the others. An acknowledgement is only a receipt: refusal may follow.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class OrderState(StrEnum):
 NEXT: dict[OrderState, frozenset[OrderState]] = {
     OrderState.INTENDED: frozenset(OrderState) - {OrderState.INTENDED},
     OrderState.DOUBTED: frozenset(OrderState) - {OrderState.INTENDED},
-    OrderState.ACCEPTED: frozenset({OrderState.FILLED, OrderState.CANCELLED}),
+    OrderState.ACCEPTED: frozenset({OrderState.FILLED, OrderState.CANCELLED, OrderState.REFUSED}),
     OrderState.FILLED: frozenset(),
     OrderState.CANCELLED: frozenset(),
     OrderState.REFUSED: frozenset(),

@@ -27,6 +27,7 @@ from trading.model import (
 from trading.orders import OrderState, WorkingOrder, may_become
 
 REMEMBERED = 4096
+ENDED_KEPT = 64  # a fill may be heard after the end of its order: sockets have no mutual order
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,6 +62,14 @@ class Holding:
         return self.side.sign * self.qty * (price - self.entry_price)
 
 
+def _day(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d")
+
+
+def _week(at: datetime) -> str:
+    return at.strftime("%G-%V")
+
+
 @dataclass(slots=True, kw_only=True)
 class Results:
     """Finished trades summed up as the limits need them. Days and weeks are UTC, in market time."""
@@ -75,20 +84,23 @@ class Results:
     week_pnl: Decimal = ZERO
 
     def turn_to(self, at: datetime) -> None:
-        """Begin a new day or week when `at` lies in one."""
-        day, week = at.strftime("%Y-%m-%d"), at.strftime("%G-%V")
-        if day != self.day:
+        """Begin a new day or week when `at` lies in a later one; what is told late does not turn them back."""
+        day, week = _day(at), _week(at)
+        if day > self.day:
             self.day, self.day_pnl, self.day_trades, self.day_wins = day, ZERO, 0, 0
-        if week != self.week:
+        if week > self.week:
             self.week, self.week_pnl = week, ZERO
 
-    def add(self, pnl: Decimal) -> None:
-        """One more finished trade."""
+    def add(self, pnl: Decimal, at: datetime) -> None:
+        """One more finished trade, in the day and week in which it happened."""
+        self.turn_to(at)
         self.trades += 1
-        self.day_pnl += pnl
-        self.week_pnl += pnl
-        self.day_trades += 1
-        self.day_wins += pnl > 0
+        if _week(at) == self.week:
+            self.week_pnl += pnl
+        if _day(at) == self.day:
+            self.day_pnl += pnl
+            self.day_trades += 1
+            self.day_wins += pnl > 0
         self.losing_streak = self.losing_streak + 1 if pnl < 0 else 0
 
 
@@ -103,6 +115,7 @@ class Book:
     verdicts: int = 0
     holdings: dict[str, Holding] = field(default_factory=dict)
     working: dict[str, WorkingOrder] = field(default_factory=dict)
+    ended: OrderedDict[str, WorkingOrder] = field(default_factory=OrderedDict)
     results: Results = field(default_factory=Results)
     equity: float = 0.0
     peak: float = 0.0
@@ -145,6 +158,10 @@ class Book:
     def take_profit_of(self, symbol: str) -> WorkingOrder | None:
         """The resting take profit."""
         return self._working(symbol, Purpose.TAKE_PROFIT)
+
+    def order(self, link_id: str) -> WorkingOrder | None:
+        """An order of ours, working or lately ended."""
+        return self.working.get(link_id) or self.ended.get(link_id)
 
     def _working(self, symbol: str, purpose: Purpose) -> WorkingOrder | None:
         for order in self.working.values():
@@ -209,7 +226,7 @@ class Book:
             return ExitReason.STOP
         if fill.purpose is Purpose.TAKE_PROFIT:
             return ExitReason.TAKE_PROFIT
-        order = self.working.get(fill.link_id)
+        order = self.order(fill.link_id)
         return (order.exit_reason if order else None) or ExitReason.EXTERNAL
 
     # Folds, one for each kind of event
@@ -244,14 +261,16 @@ class Book:
             return
         order.state = state
         if state in {OrderState.FILLED, OrderState.CANCELLED, OrderState.REFUSED}:
-            del self.working[link_id]
+            self.ended[link_id] = self.working.pop(link_id)
+            while len(self.ended) > ENDED_KEPT:
+                self.ended.popitem(last=False)
 
     def _filled(self, event: ev.OrderFilled) -> None:
         if event.exec_id in self.booked:
             return
         _remember(self.booked, event.exec_id)
         self.cash -= event.fee
-        order = self.working.get(event.link_id)
+        order = self.order(event.link_id)
         if event.purpose is Purpose.ENTRY and order is not None:
             self._enter(order, event)
         elif event.symbol in self.holdings:
@@ -311,8 +330,7 @@ class Book:
             holding.stop = event.new
 
     def _trade(self, event: ev.TradeClosed) -> None:
-        self.results.turn_to(event.at)
-        self.results.add(event.pnl)
+        self.results.add(event.pnl, event.at)
         if event.pnl < 0:
             self.last_loss[event.symbol] = event.exit_time
 
@@ -325,6 +343,9 @@ class Book:
         for mark in event.marks:
             if holding := self.holdings.get(mark.symbol):
                 holding.best, holding.worst, holding.entry_bar_done = mark.best, mark.worst, True
+
+    def _adjusted(self, event: ev.CashAdjusted) -> None:
+        self.cash += event.amount
 
     def _paused(self, event: ev.TradingPaused) -> None:
         self.paused = True
@@ -347,6 +368,7 @@ class Book:
         ev.StopMoved: _stop_moved,
         ev.TradeClosed: _trade,
         ev.EquityMarked: _equity,
+        ev.CashAdjusted: _adjusted,
         ev.TradingPaused: _paused,
         ev.TradingResumed: _resumed,
     }

@@ -33,6 +33,14 @@ class StopDiffers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrderFound:
+    """An order of ours that was in doubt is open there."""
+
+    order: WorkingOrder
+    theirs: ExchangeOrder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderMissing:
     """An order of ours is not open there: it ended unheard, or it never arrived."""
 
@@ -48,13 +56,13 @@ class ForeignOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CashDiffers:
-    """The wallet differs while positions agree: a payment was missed."""
+    """The wallet differs while all else agrees: a payment was missed, or money came or went."""
 
     ours: Decimal
     theirs: Decimal
 
 
-Difference = SizeDiffers | StopDiffers | OrderMissing | ForeignOrder | CashDiffers
+Difference = SizeDiffers | StopDiffers | OrderFound | OrderMissing | ForeignOrder | CashDiffers
 
 TOLERANCE = Decimal("1e-8")
 
@@ -66,7 +74,8 @@ def diff(book: Book, snapshot: AccountSnapshot) -> list[Difference]:
     for symbol in sorted(book.holdings.keys() | positions.keys()):
         found += _position(symbol, book.holdings.get(symbol), positions.get(symbol))
     found += _orders(book, snapshot.orders)
-    if not found and abs(book.cash - snapshot.cash) > TOLERANCE:
+    unsettled = any(isinstance(each, SizeDiffers | OrderMissing) for each in found)
+    if not unsettled and abs(book.cash - snapshot.cash) > TOLERANCE:
         found.append(CashDiffers(ours=book.cash, theirs=snapshot.cash))
     return found
 
@@ -85,10 +94,13 @@ def _signed(side: Side, qty: Decimal) -> Decimal:
 
 
 def _orders(book: Book, theirs: tuple[ExchangeOrder, ...]) -> Iterable[Difference]:
-    open_there = {order.link_id for order in theirs}
+    open_there = {order.link_id: order for order in theirs}
     for order in book.working.values():
-        if order.link_id not in open_there:
+        known = open_there.get(order.link_id)
+        if known is None:
             yield OrderMissing(order=order)
+        elif order.uncertain:
+            yield OrderFound(order=order, theirs=known)
     for other in theirs:
         if other.link_id not in book.working:
             yield ForeignOrder(order=other)

@@ -2,58 +2,83 @@
 
 The exchange wins on quantity: executions that were missed are fetched and booked. An order whose fate is not known
 is asked for by its id and sent again under the same id only when it never arrived and is still wanted. A stop that
-is looser there than here, or gone, is set again. What is foreign is reported, left alone, and keeps entries away.
+is looser there than here, or gone, is set again; a position that cannot be protected is closed. What is foreign is
+reported, left alone, and keeps entries away.
 """
 
 from __future__ import annotations
 
+import heapq
 from datetime import datetime
+from decimal import Decimal
+from typing import Final
 
 from trading import events as ev
 from trading import risk
 from trading.bookkeeping import book_execution, book_order, report_foreign
+from trading.cycle import leave
 from trading.desk import Desk
-from trading.errors import Rejected
-from trading.model import EPOCH, Purpose, Side
-from trading.orders import WorkingOrder
+from trading.errors import OutcomeUnknown, Rejected, Transient
+from trading.model import EPOCH, ExchangeOrder, ExitReason, Purpose, Side
+from trading.orders import OrderState, WorkingOrder
+from trading.portfolio import Holding
 from trading.reconcile import (
     CashDiffers,
     Difference,
     ForeignOrder,
+    OrderFound,
     OrderMissing,
     SizeDiffers,
     StopDiffers,
     diff,
 )
 
+LOOKS: Final = 3  # an order is absent only after this many looks …
+LOOK_SECONDS: Final = 2.5  # … this far apart: what was accepted may be invisible for seconds
+TRIES: Final = 3  # attempts to protect a naked position before it is closed
+
 
 async def reconcile(desk: Desk, at: datetime) -> list[str]:
-    """Compare, mend, compare again; returns what was found, one line each. What stays different is alerted."""
+    """Compare, mend, compare again; returns what was found, one line each. What stays different is alerted.
+
+    When the exchange cannot be asked, nothing new is entered until it can.
+    """
+    try:
+        return await _reconcile(desk, at)
+    except (OutcomeUnknown, Transient):
+        desk.blocked.update(dict.fromkeys(desk.symbols, "exchange_unreachable"))
+        return ["the exchange cannot be asked: no entries until it answers"]
+
+
+async def _reconcile(desk: Desk, at: datetime) -> list[str]:
     differences = diff(desk.book, await desk.broker.snapshot())
     if not differences:
-        desk.blocked.clear()
+        desk.settled()
         return []
     await fetch_executions(desk, differences)
     found = [line for each in differences if (line := await mend(desk, each, at))]
-    desk.blocked.clear()
-    for left in diff(desk.book, await desk.broker.snapshot()):
-        await report(desk, left, at)
+    left = diff(desk.book, await desk.broker.snapshot())
+    desk.settled(keep_cash=any(isinstance(each, CashDiffers) for each in left))
+    for difference in left:
+        await report(desk, difference, at)
     return found
 
 
 async def fetch_executions(desk: Desk, differences: list[Difference]) -> None:
-    """Book what was missed, for every symbol of ours (cheap, and a payment has no symbol in a cash difference)."""
-    if all(isinstance(each, ForeignOrder) for each in differences):
+    """Book what was missed, over all symbols of ours in the order of time (each symbol's own order is kept)."""
+    if all(isinstance(each, ForeignOrder | OrderFound) for each in differences):
         return
     last = desk.book.last_close
     since = last - desk.interval if last else EPOCH
-    for symbol in desk.symbols:
-        for execution in await desk.broker.executions(symbol, since):
-            await book_execution(desk, execution)
+    heard = [await desk.broker.executions(symbol, since) for symbol in desk.symbols]
+    for execution in heapq.merge(*heard, key=lambda one: one.at):
+        await book_execution(desk, execution)
 
 
 async def mend(desk: Desk, difference: Difference, at: datetime) -> str | None:
     """Deal with one difference; None when it has gone with the executions booked meanwhile."""
+    if isinstance(difference, OrderFound):
+        return await accept(desk, difference.order, difference.theirs, at)
     if isinstance(difference, OrderMissing):
         if difference.order.link_id not in desk.book.working:
             return f"{difference.order.symbol}: {difference.order.purpose} filled while away"
@@ -65,18 +90,41 @@ async def mend(desk: Desk, difference: Difference, at: datetime) -> str | None:
     return None
 
 
+async def accept(desk: Desk, order: WorkingOrder, known: ExchangeOrder, at: datetime) -> str:
+    """Nobody doubts an order any longer that the exchange shows as open."""
+    if order.link_id in desk.book.working and order.uncertain:
+        accepted = ev.OrderAccepted(at=at, link_id=order.link_id, symbol=order.symbol, order_id=known.order_id)
+        await desk.record(accepted)
+    return f"{order.symbol}: {order.purpose} order rests"
+
+
 async def resolve(desk: Desk, order: WorkingOrder, at: datetime) -> str:
     """Ask what became of an order; absent, it is sent again under its own id or given up."""
-    known = await desk.broker.find(order.symbol, order.link_id)
+    known = await look_for(desk, order)
+    if known is not None and known.open:
+        return await accept(desk, order, known, at)
     if known is not None:
         await book_order(desk, known)
         return f"{order.symbol}: {order.purpose} order is {known.status}"
+    if order.state is OrderState.ACCEPTED:
+        return f"{order.symbol}: {order.purpose} order is not shown any longer"
     if still_wanted(desk, order, at):
         await desk.dispatch(at, order.link_id, order.symbol, risk.approve_again(order))
         return f"{order.symbol}: {order.purpose} order had not arrived and was sent"
     reason = "it never arrived and is no longer wanted"
     await desk.record(ev.OrderRefused(at=at, link_id=order.link_id, symbol=order.symbol, reason=reason))
     return f"{order.symbol}: {order.purpose} order never arrived and was given up"
+
+
+async def look_for(desk: Desk, order: WorkingOrder) -> ExchangeOrder | None:
+    """Find an order by its id; None only after several looks over some seconds."""
+    for look in range(LOOKS):
+        if look:
+            await desk.clock.sleep(LOOK_SECONDS)
+        known = await desk.broker.find(order.symbol, order.link_id)
+        if known is not None:
+            return known
+    return None
 
 
 def still_wanted(desk: Desk, order: WorkingOrder, at: datetime) -> bool:
@@ -88,47 +136,68 @@ def still_wanted(desk: Desk, order: WorkingOrder, at: datetime) -> bool:
 
 async def agree_on_stop(desk: Desk, difference: StopDiffers, at: datetime) -> str | None:
     """Keep the tighter stop of the two: a move may have reached the exchange but not the journal."""
-    holding = desk.book.holdings.get(difference.symbol)
+    symbol, theirs = difference.symbol, difference.theirs
+    holding = desk.book.holdings.get(symbol)
     if holding is None:
         return None
-    theirs, ours = difference.theirs, holding.stop
-    if theirs is not None and (theirs > ours if holding.side is Side.LONG else theirs < ours):
+    if theirs is not None and tighter(holding.side, theirs, holding.stop):
         await desk.record(
             ev.StopMoved(
-                at=at,
-                symbol=difference.symbol,
-                verdict_id=holding.verdict_id,
-                old=ours,
-                new=theirs,
-                level_r=0.0,
+                at=at, symbol=symbol, verdict_id=holding.verdict_id, old=holding.stop, new=theirs, level_r=0.0
             )
         )
-        return f"{difference.symbol}: the exchange's stop {theirs} is tighter than ours and is kept"
+        return f"{symbol}: the exchange's stop {theirs} is tighter than ours and is kept"
     try:
-        await desk.broker.move_stop(difference.symbol, ours)
+        await desk.broker.move_stop(symbol, holding.stop)
     except Rejected as refusal:
-        return f"{difference.symbol}: the stop {ours} could not be set: {refusal}"
-    return f"{difference.symbol}: the stop was {theirs} there and is {ours} again"
+        if theirs is None:
+            await close_unprotected(desk, holding, at)
+        return f"{symbol}: the stop {holding.stop} could not be set: {refusal}"
+    desk.naked.pop(symbol, None)
+    return f"{symbol}: the stop was {theirs} there and is {holding.stop} again"
+
+
+def tighter(side: Side, one: Decimal, other: Decimal) -> bool:
+    """Does the first stop risk less than the other?"""
+    return one > other if side is Side.LONG else one < other
+
+
+async def close_unprotected(desk: Desk, holding: Holding, at: datetime) -> None:
+    """A position without a stop is closed once the price is beyond it, or when it cannot be set again and again."""
+    symbol = holding.symbol
+    desk.naked[symbol] = desk.naked.get(symbol, 0) + 1
+    price = await desk.market.last_price(symbol)
+    beyond = not tighter(holding.side, price, holding.stop)
+    if (beyond or desk.naked[symbol] >= TRIES) and desk.book.exit_of(symbol) is None:
+        text = f"{symbol}: the position has no stop and none can be set: it is closed at the market"
+        await desk.alert(at, f"naked:{symbol}", text)
+        await leave(desk, holding, at - desk.interval, at, ExitReason.STOP)
 
 
 async def report(desk: Desk, left: Difference, at: datetime) -> None:
     """What mending did not cure: the owner hears it once, and no entry is made on that symbol."""
     if isinstance(left, ForeignOrder):
         desk.blocked[left.order.symbol] = "foreign_order"
-        await report_foreign(desk, at, left.order.order_id, f"an order on {left.order.symbol}")
+        await report_foreign(desk, at, f"an order on {left.order.symbol}")
     elif isinstance(left, CashDiffers):
-        await alert_once(desk, at, "cash", f"the wallet holds {left.theirs} USDT, the book says {left.ours}")
+        await look_at_cash(desk, left, at)
     elif isinstance(left, SizeDiffers):
         desk.blocked[left.symbol] = "size_differs"
         text = f"{left.symbol}: the exchange holds {left.theirs}, the book says {left.ours}; no entries on it"
-        await alert_once(desk, at, f"size:{left.symbol}", text)
+        await desk.alert(at, f"size:{left.symbol}", text)
     elif isinstance(left, StopDiffers):
         text = f"{left.symbol}: the stop is {left.theirs} on the exchange, it should be {left.ours}"
-        await alert_once(desk, at, f"stop:{left.symbol}", text)
+        await desk.alert(at, f"stop:{left.symbol}", text)
 
 
-async def alert_once(desk: Desk, at: datetime, key: str, text: str) -> None:
-    """One alert for one state of things."""
-    if (key, text) not in desk.alerted:
-        desk.alerted.add((key, text))
-        await desk.record(ev.AlertRaised(at=at, kind=key, text=text))
+async def look_at_cash(desk: Desk, left: CashDiffers, at: datetime) -> None:
+    """A difference that is the same at two looks is money that came or went; until then nothing is entered."""
+    amount = left.theirs - left.ours
+    if desk.cash_difference != amount:
+        desk.cash_difference = amount
+        desk.blocked.update(dict.fromkeys(desk.symbols, "cash_differs"))
+        return
+    desk.cash_difference = None
+    text = f"the wallet holds {amount:+f} USDT more than was traded: a deposit, a withdrawal, or another's trade"
+    alert = ev.AlertRaised(at=at, kind="cash", text=text)
+    await desk.record(ev.CashAdjusted(at=at, amount=amount, cash=left.theirs), alert)

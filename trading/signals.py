@@ -53,7 +53,7 @@ class SignalSource(Protocol):
         ...
 
     def window(self, symbol: str, bars: int) -> CandleSeries:
-        """The last `bars` closed bars up to the last candle read."""
+        """The last `bars` closed bars up to the last candle read; read-only."""
         ...
 
 
@@ -88,7 +88,7 @@ class WholeSeries:
     def window(self, symbol: str, bars: int) -> CandleSeries:
         """The bars up to the last one read."""
         track = self._tracks[symbol]
-        return track.series.between(track.row + 1 - bars, track.row + 1)
+        return track.series.between(track.row + 1 - bars, track.row + 1).locked()
 
 
 class _Track:
@@ -134,7 +134,7 @@ class RollingWindow:
 
     def window(self, symbol: str, bars: int) -> CandleSeries:
         """The last bars."""
-        return self._buffers[symbol].series().tail(bars)
+        return self._buffers[symbol].series().tail(bars).locked()
 
 
 class _Buffer:
@@ -153,6 +153,8 @@ class _Buffer:
     def append(self, candle: Candle) -> None:
         ms = millis(candle.open_time)
         if self._count and self._timestamp[self._count - 1] >= ms:
+            if self._timestamp[self._count - 1] > ms:
+                raise BadInput(f"{candle.symbol}: bars were read out of order at {candle.open_time}")
             return  # the warm-up history already ended with this bar
         if self._count > 2 * self._keep:
             self._timestamp[: self._keep] = self._timestamp[self._count - self._keep : self._count]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -283,7 +283,7 @@ class Session:
     def __init__(self, world: World, book: Book, sequence: int, parts: Parts) -> None:
         stage, self.world = world.stage, world
         self.inbox = parts.inbox or QueueInbox()
-        self.clock, self.pace = SimulatedClock(), ReleasePace()
+        self.clock, self.pace = SimulatedClock(haste=1000), ReleasePace()
         self.market = Market(world.venue, FileFeed(stage.series), self.pace, self.clock, self.inbox.put)
         self.market.start_at(max(world.venue.now, utc(stage.start_ms)))
         self.exchange = MemoryExchange(world.venue, self.market, self.inbox, "uid-1")
@@ -354,6 +354,24 @@ async def traded(stage: Stage, **parts: Any) -> World:
     session = await Session.begin(world, **parts)
     await session.run()
     return world
+
+
+async def away(stage: Stage, dies_after: int, returns_after: int) -> tuple[World, Session]:
+    """The program dies when row `dies_after` has been dealt with; the market goes on to row `returns_after`."""
+    world = World.of(stage)
+    world.stage = replace(stage, series=[one.between(0, dies_after + 1) for one in stage.series])
+    session = await Session.begin(world)
+    await session.run()
+    world.stage = stage
+    for row in range(dies_after + 1, returns_after + 1):
+        for one in stage.series:
+            candle = one.candle(row)
+            world.venue.begin_bar(candle.symbol, candle.open_time, candle.interval, candle.open)
+            world.venue.end_bar(candle)
+        world.venue.commit()
+    session = await Session.begin(world)
+    await session.start()
+    return world, session
 
 
 class Floor:

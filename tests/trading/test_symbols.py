@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -20,6 +21,7 @@ from tests.trading.rig import (
     Session,
     Stage,
     World,
+    away,
     instrument,
     random_series,
     reading,
@@ -143,7 +145,7 @@ async def test_ranges_may_differ_and_caps_hold_over_all(seed: int) -> None:
 
 
 async def test_several_symbols_survive_a_kill_at_every_append() -> None:
-    """DEFECT 1 as well (before the commit of an acknowledgement): the trades are those of an undisturbed run."""
+    """DEFECTS 1 and 20: the trades, with the cash after each, are those of an undisturbed run."""
     stage = mixed(5, bars=40)
     reference = World.of(stage)
     journal = MortalJournal(reference.journal, 10**9, committed=True)
@@ -164,3 +166,22 @@ async def test_an_account_is_not_spent_twice_at_one_close() -> None:
     quantities = [intent.qty * 1000 for intent in await world.intents()]
     assert sum(quantities) <= 15_000
     assert quantities == [5000, 5000, 5000]
+
+
+async def test_losses_while_away_count_for_the_day_in_which_they_happened() -> None:
+    """DEFECT 20: I8: executions of all symbols are booked in the order of time, not symbol by symbol.
+
+    Away over midnight: ETHUSDT loses 100 on the first day, BTCUSDT 100 on the second. The second day's loss is 100.
+    """
+    quiet, hit = FLAT, (985.0, 986.0, 970.0, 971.0)
+    filled: Row = (1000, 1002, 998, 1000)
+    first = series_of([quiet, quiet, filled, quiet, quiet, quiet, quiet, hit, quiet, quiet], symbol="BTCUSDT")
+    other = series_of([quiet, quiet, filled, quiet, hit, quiet, quiet, quiet, quiet, quiet], symbol="ETHUSDT")
+    said = {key: what for one in (first, other) for key, what in script({1: reading(1)}, one).items()}
+    stage = Stage(series=[first, other], said=said, rules=FREE_RUN, terms=NO_FEES, instruments=RULES)
+    there = await traded(replace(stage, series=[first.between(0, 9), other.between(0, 9)]))
+    attended = (await Session.begin(there)).desk.book.results
+    world, session = await away(stage, 3, 8)
+    assert len(await world.trades()) == 2
+    assert session.desk.book.results.day_pnl == -100
+    assert session.desk.book.results == attended

@@ -42,9 +42,10 @@ class EmaTrend:
 
     @property
     def longest_period(self) -> int:
-        """The longest of the indicator periods, bars."""
+        """The longest of the indicator periods, bars; Wilder's n forgets like an exponential mean of 2n."""
         p = self.p
-        return max(p.ema_period, p.rsi_period, p.adx_period, p.atr_period, p.bb_period, p.volume_ma_period)
+        wilder = 2 * max(p.rsi_period, p.adx_period, p.atr_period)
+        return max(p.ema_period, wilder, p.bb_period, p.volume_ma_period)
 
     def evaluate(self, candles: CandleSeries) -> Signals:
         """Signals for every bar of the series."""

@@ -104,8 +104,8 @@ class LedgerFile:
         return _decode_order(json.loads(row[0])) if row else None
 
     def executions(self, symbol: str, since: datetime) -> list[Execution]:
-        """Executions of a symbol since a moment, oldest first."""
-        query = "SELECT body FROM executions WHERE symbol = ? AND at >= ? ORDER BY at, exec_id"
+        """Executions of a symbol since a moment, in the order in which they happened."""
+        query = "SELECT body FROM executions WHERE symbol = ? AND at >= ? ORDER BY rowid"
         return [_decode_execution(json.loads(row[0])) for row in self._db.execute(query, (symbol, millis(since)))]
 
     def finish(self) -> None:

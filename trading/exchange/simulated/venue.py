@@ -233,8 +233,8 @@ class Venue:
         if symbol in self.positions and not again:
             self._settle_funding(symbol, open_time, interval, open_price)
         if self.orders:
-            for order in [o for o in self.orders.values() if o.request.symbol == symbol]:
-                if order.request.type is OrderType.MARKET:
+            for order in self._of(symbol):
+                if order.request.type is OrderType.MARKET and order.order_id in self.orders:
                     self._fill_market(order, open_price)
 
     def tick(self, symbol: str, price: float) -> None:
@@ -262,17 +262,22 @@ class Venue:
         self._bars_open.discard(symbol)
         self.now = candle.close_time
 
+    def _of(self, symbol: str) -> list[Order]:
+        """Live orders of a symbol, oldest first; some may end while the list is walked."""
+        return [order for order in self.orders.values() if order.request.symbol == symbol]
+
     def _stop_through_gap(self, candle: Candle) -> None:
         position = self.positions[candle.symbol]
         if not position.opened_in_bar and _beyond(position, candle.open):
             self._fill_stop(candle.symbol, exact(candle.open))
 
     def _match_limits(self, candle: Candle, *, reduce_only: bool) -> None:
-        resting = [o for o in self.orders.values() if o.request.symbol == candle.symbol]
-        for order in resting:
+        for order in self._of(candle.symbol):
             asked = order.request
             if asked.price is None or asked.type is not OrderType.LIMIT or asked.reduce_only is not reduce_only:
                 continue
+            if order.order_id not in self.orders:
+                continue  # another fill of this bar ended it
             if reduce_only and (candle.symbol not in self.positions or self.positions[candle.symbol].opened_in_bar):
                 continue
             price = float(asked.price)
@@ -318,9 +323,6 @@ class Venue:
     # Fills
 
     def _fill_market(self, order: Order, price: float) -> None:
-        if order.request.reduce_only and order.request.symbol not in self.positions:
-            self._close_order(order, "Cancelled", REDUCE_ONLY_FLAT)
-            return
         self._fill(order, self._slipped(exact(price), order.request.side), maker=False)
 
     def _fill_stop(self, symbol: str, price: Decimal) -> None:
@@ -366,8 +368,7 @@ class Venue:
             )
         )
         self._close_order(order, "Filled", "")
-        if asked.symbol not in self.positions:
-            self._drop_reduce_only(asked.symbol)
+        self._drop_reduce_only(asked.symbol)
 
     def _change_position(self, asked: PlaceOrder, qty: Decimal, price: Decimal) -> None:
         side = Side.LONG if asked.side is OrderSide.BUY else Side.SHORT
@@ -400,8 +401,11 @@ class Venue:
         self._told.append(order.view())
 
     def _drop_reduce_only(self, symbol: str) -> None:
-        for order in list(self.orders.values()):
-            if order.request.symbol == symbol and order.request.reduce_only:
+        """Cancel what was to reduce a position that is flat or has turned."""
+        position = self.positions.get(symbol)
+        for order in self._of(symbol):
+            asked = order.request
+            if asked.reduce_only and (position is None or OrderSide.closing(position.side) is not asked.side):
                 self._close_order(order, "Cancelled", REDUCE_ONLY_FLAT)
 
     # Checks
