@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+WORKERS ?= auto
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
@@ -23,7 +24,7 @@ run: $(INSTALLED)  ## start everything, no keys needed; make run ARGS="--speed 1
 	esac
 
 test: $(INSTALLED)  ## the whole test suite; make test ARGS="-k strategy" passes arguments to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 check: $(INSTALLED)  ## lint, types, import contracts
 	@$(BIN)/python -m ruff check .

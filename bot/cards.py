@@ -56,7 +56,7 @@ _EXITS: Final[Mapping[ExitReason, str]] = MappingProxyType(
         ExitReason.STOP: "stop",
         ExitReason.TAKE_PROFIT: "take profit",
         ExitReason.TRAILING: "trailing stop",
-        ExitReason.SIGNAL: "opposite signal",
+        ExitReason.SIGNAL: "exit signal",
         ExitReason.MANUAL: "closed by hand",
         ExitReason.EXTERNAL: "closed outside the bot",
     }
@@ -215,7 +215,7 @@ def exit_card(event: TradeClosed, look: Look, day: Day | None) -> str:
 def stop_card(event: StopMoved, look: Look) -> str:
     """The trailing stop's new level."""
     head = f"{_about(look, event.verdict_id)} <b>{coin(event.symbol)} stop {price(event.new)}</b>"
-    return f"{head} (was {price(event.old)}), locks in {multiple(event.level_r)}"
+    return f"{head} (was {price(event.old)}), locks in {multiple(event.locked_r)}"
 
 
 def cancelled_card(event: OrderCancelled, look: Look) -> str:
@@ -227,13 +227,14 @@ def cancelled_card(event: OrderCancelled, look: Look) -> str:
 
 def refused_card(event: OrderRefused, look: Look) -> str:
     """The exchange said no."""
-    head = f"{look.lead} <b>{coin(event.symbol)} order refused</b> by the exchange"
+    head = f"{_about(look, event.verdict_id)} <b>{coin(event.symbol)} order refused</b> by the exchange"
     return fitted([f"{head}: {prose(event.reason, _SENTENCE)}", f"Order {word(event.link_id, 40)}"])
 
 
 def doubted_card(event: OrderDoubted, look: Look) -> str:
     """An order whose fate is being looked up."""
-    head = f"{look.lead} <b>{coin(event.symbol)} order in doubt</b>: {prose(event.reason, _SENTENCE)}"
+    head = f"{_about(look, event.verdict_id)} <b>{coin(event.symbol)} order in doubt</b>"
+    head = f"{head}: {prose(event.reason, _SENTENCE)}"
     return fitted([head, f"No new entry on it until order {word(event.link_id, 40)} is known."])
 
 
@@ -294,8 +295,8 @@ _CARDS: Final[Mapping[type[Event], Callable[[Any, Look], Card]]] = MappingProxyT
         OrderCancelled: lambda event, look: Card(
             text=cancelled_card(event, look), verdict_id=event.verdict_id, silent=True
         ),
-        OrderRefused: lambda event, look: Card(text=refused_card(event, look)),
-        OrderDoubted: lambda event, look: Card(text=doubted_card(event, look)),
+        OrderRefused: lambda event, look: Card(text=refused_card(event, look), verdict_id=event.verdict_id),
+        OrderDoubted: lambda event, look: Card(text=doubted_card(event, look), verdict_id=event.verdict_id),
         SessionStarted: lambda event, look: Card(text=session_card(event, look)),
         TradingPaused: lambda event, look: Card(text=paused_card(event, look)),
         TradingResumed: lambda event, look: Card(text=resumed_card(event, look)),

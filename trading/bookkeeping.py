@@ -125,8 +125,11 @@ async def book_order(desk: Desk, order: ExchangeOrder) -> None:
         return
     at = desk.book.last_close or ours.signal_time
     if order.status == "Rejected":
-        refused = ev.OrderRefused(at=at, link_id=ours.link_id, symbol=ours.symbol, reason=order.reason)
-        await desk.record(refused)
+        await desk.record(
+            ev.OrderRefused(
+                at=at, link_id=ours.link_id, symbol=ours.symbol, reason=order.reason, verdict_id=ours.verdict_id
+            )
+        )
         return
     flat = ours.purpose is not Purpose.ENTRY and ours.symbol not in desk.book.holdings
     await desk.record(

@@ -300,6 +300,7 @@ async def move_stop(desk: Desk, holding: Holding, candle: Candle, ask: trailing.
             old=holding.stop,
             new=ask.stop,
             level_r=ask.level_r,
+            locked_r=holding.r_at(ask.stop),
         )
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from trading import risk
 from trading.council.guards import Guards
@@ -74,15 +75,18 @@ class Desk:
 
     async def dispatch(self, at: datetime, link_id: str, symbol: str, order: Approved[PlaceOrder]) -> None:
         """Send an order whose intent is committed. Repeating it is safe: its id is the same."""
+        ours = self.book.order(link_id)
+        known: dict[str, Any] = {"at": at, "link_id": link_id, "symbol": symbol}
+        about = {**known, "verdict_id": ours.verdict_id if ours else None}
         try:
             order_id = await self.broker.place(order)
         except Rejected as refusal:
-            await self.record(OrderRefused(at=at, link_id=link_id, symbol=symbol, reason=str(refusal)))
+            await self.record(OrderRefused(**about, reason=str(refusal)))
         except (OutcomeUnknown, Transient) as doubt:
-            await self.record(OrderDoubted(at=at, link_id=link_id, symbol=symbol, reason=str(doubt)))
+            await self.record(OrderDoubted(**about, reason=str(doubt)))
         else:
             crashpoint("after_send")
-            await self.record(OrderAccepted(at=at, link_id=link_id, symbol=symbol, order_id=order_id))
+            await self.record(OrderAccepted(**known, order_id=order_id))
 
     def settled(self, *, keep_cash: bool = False) -> None:
         """Book and exchange were compared: what still differs is blocked anew."""

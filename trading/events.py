@@ -119,6 +119,7 @@ class OrderRefused(Event):
     link_id: str
     symbol: str
     reason: str
+    verdict_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +129,7 @@ class OrderDoubted(Event):
     link_id: str
     symbol: str
     reason: str
+    verdict_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,13 +175,17 @@ class FundingPaid(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopMoved(Event):
-    """The trailing stop reached a new level; `level_r` is the level in R above the entry."""
+    """The stop was moved: `level_r` is the trailing level reached, `locked_r` the result at the new stop, in R.
+
+    Both before costs; `level_r` is 0 when the stop was moved by somebody else.
+    """
 
     symbol: str
     verdict_id: int | None
     old: Decimal
     new: Decimal
     level_r: float
+    locked_r: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,10 @@ class Holding:
     best: float = 0.0
     worst: float = 0.0
 
+    def r_at(self, price: Decimal) -> float:
+        """The result in R at a price, before costs."""
+        return self.side.sign * float(price - self.entry_price) / self.r_distance
+
     def profit_at(self, price: Decimal) -> Decimal:
         """Unrealised profit at a price, before fees."""
         return self.side.sign * self.qty * (price - self.entry_price)

@@ -112,7 +112,11 @@ async def resolve(desk: Desk, order: WorkingOrder, at: datetime) -> str:
         await desk.dispatch(at, order.link_id, order.symbol, risk.approve_again(order))
         return f"{order.symbol}: {order.purpose} order had not arrived and was sent"
     reason = "it never arrived and is no longer wanted"
-    await desk.record(ev.OrderRefused(at=at, link_id=order.link_id, symbol=order.symbol, reason=reason))
+    await desk.record(
+        ev.OrderRefused(
+            at=at, link_id=order.link_id, symbol=order.symbol, reason=reason, verdict_id=order.verdict_id
+        )
+    )
     return f"{order.symbol}: {order.purpose} order never arrived and was given up"
 
 
@@ -143,7 +147,13 @@ async def agree_on_stop(desk: Desk, difference: StopDiffers, at: datetime) -> st
     if theirs is not None and tighter(holding.side, theirs, holding.stop):
         await desk.record(
             ev.StopMoved(
-                at=at, symbol=symbol, verdict_id=holding.verdict_id, old=holding.stop, new=theirs, level_r=0.0
+                at=at,
+                symbol=symbol,
+                verdict_id=holding.verdict_id,
+                old=holding.stop,
+                new=theirs,
+                level_r=0.0,
+                locked_r=holding.r_at(theirs),
             )
         )
         return f"{symbol}: the exchange's stop {theirs} is tighter than ours and is kept"

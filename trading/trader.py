@@ -220,7 +220,7 @@ class Trader:
             take_profit=h.take_profit,
             mark=mark,
             unrealised=h.profit_at(mark),
-            r=h.side.sign * float(mark - h.entry_price) / h.r_distance,
+            r=h.r_at(mark),
             opened=h.entry_time,
             exit_due=leaving.exit_reason if leaving else None,
         )

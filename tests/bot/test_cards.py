@@ -76,7 +76,7 @@ def a_hostile_event(words: str) -> list[Event]:
         OrderCancelled(at=NOON, link_id=words, symbol=words, purpose=Purpose.ENTRY, reason=words, verdict_id=1),
         OrderRefused(at=NOON, link_id=words, symbol=words, reason=words),
         OrderDoubted(at=NOON, link_id=words, symbol=words, reason=words),
-        StopMoved(at=NOON, symbol=words, verdict_id=1, old=Decimal(1), new=Decimal(2), level_r=1.0),
+        StopMoved(at=NOON, symbol=words, verdict_id=1, old=Decimal(1), new=Decimal(2), level_r=1.0, locked_r=0.0),
         TradingPaused(at=NOON, by=words, command=words),
         TradingResumed(at=NOON, by=words, command=words),
         AlertRaised(at=NOON, kind=words, text=words),

@@ -20,7 +20,7 @@ from tests.parity.product import product, replay_file
 from tests.parity.series import COLUMNS, KINDS, Bars, random_funding, random_params
 
 SETS = 10
-MANY_BARS = 60_000
+MANY_BARS = 40_000
 SETS_FOR_MANY_BARS = 2
 FULL = os.environ.get("CONCLAVE_FULL_PARITY") == "1"
 ETHUSDT = {"tick_size": 0.01, "qty_step": 0.01, "min_qty": 0.01, "min_notional": 5.0}
