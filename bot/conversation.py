@@ -68,6 +68,7 @@ class Conversation:
         wall: Callable[[], datetime] = wall_clock,
         commands: tuple[Command, ...] = COMMANDS,
     ) -> None:
+        quiet()  # before the bot is made: its very constructor logs the token
         self._journal = journal
         self._clock = clock
         self._redact = Redaction([token])
@@ -100,7 +101,6 @@ class Conversation:
 
     async def start(self) -> None:
         """Begins all four tasks; never waits for Telegram."""
-        quiet()
         for handler in logging.getLogger().handlers:
             handler.addFilter(self._redact)
         head = await self._journal.last_seq()

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, Unpack
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Executable, Result, ScalarResult, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from storage.errors import damaged, translated
@@ -29,7 +29,7 @@ from storage.migrate import upgrade
 from storage.signal import Signal
 from trading.errors import ConclaveError, Misconfigured
 
-Result = TypeVar("Result")
+Outcome = TypeVar("Outcome")
 
 BUSY_SECONDS: Final = 5.0
 _DRIVERS: Final = {  # of the writer and of the readers
@@ -106,13 +106,30 @@ def quick_check(path: Path) -> None:
         raise damaged(str(path), "; ".join(findings))
 
 
-async def _unhurried(opening: asyncio.Future[AsyncConnection]) -> None:
-    """Wait for a connection to open, to its end even when cancelled: one half open would be left behind."""
+class Reader:
+    """A session that only reads. A query runs to its end even when its caller is cancelled meanwhile: a connection
+    left in the middle of one would be thrown away unclosed."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def execute(
+        self, statement: Executable, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> Result[*tuple[Any, ...]]:
+        """Run one query; all its rows are fetched."""
+        return await _to_its_end(self._session.execute(statement, values))
+
+    async def scalars(self, statement: Executable) -> ScalarResult[Any]:
+        """Run one query for the first column of its rows, or its one entity."""
+        return (await self.execute(statement)).scalars()
+
+
+async def _to_its_end(query: Coroutine[Any, Any, Outcome]) -> Outcome:
+    running = asyncio.ensure_future(query)
     try:
-        _ = await asyncio.shield(opening)
+        return await asyncio.shield(running)
     except asyncio.CancelledError:
-        with suppress(SQLAlchemyError):
-            _ = await opening
+        await asyncio.wait({running})
         raise
 
 
@@ -128,7 +145,7 @@ class Database:
         self._signals: dict[str, Signal] = {}
         self._closed = False
 
-    async def write(self, work: Callable[[Connection], Result]) -> Result:
+    async def write(self, work: Callable[[Connection], Outcome]) -> Outcome:
         """Run `work` in one transaction, after every earlier one; committed when this returns.
 
         Any exception rolls all of it back. `Transient`: locked, full or unreadable, nothing was written.
@@ -139,12 +156,11 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncSession]:
+    async def read(self) -> AsyncIterator[Reader]:
         """A session on one consistent, committed state; it cannot write."""
         try:
             async with AsyncSession(self._readers, expire_on_commit=False) as session:
-                await _unhurried(asyncio.ensure_future(session.connection()))
-                yield session
+                yield Reader(session)
         except SQLAlchemyError as error:
             raise translated(error, self.name) from error
 
@@ -163,7 +179,7 @@ class Database:
         self._engine.dispose()
         await self._readers.dispose()
 
-    def _transaction(self, work: Callable[[Connection], Result]) -> Result:
+    def _transaction(self, work: Callable[[Connection], Outcome]) -> Outcome:
         try:
             if self._connection is None:
                 self._connection = self._engine.connect()

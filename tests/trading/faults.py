@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from trading.errors import OutcomeUnknown, Rejected, Transient
 from trading.exchange.simulated.memory import MemoryExchange
-from trading.model import AccountSnapshot, ExchangeOrder, Execution, PlaceOrder
+from trading.model import AccountSnapshot, CandleSeries, ExchangeOrder, Execution, Instrument, PlaceOrder
 from trading.ports import BarsClosed, FeedEnded, Inbound
 from trading.risk import Approved
 from trading.trader import QueueInbox
@@ -144,3 +144,26 @@ class DeafInbox(QueueInbox):
                 self._held.append(item)
             else:
                 super().put(item)
+
+
+@dataclass(slots=True)
+class BlindSpot:
+    """Market data whose last price cannot be had for the first `down` questions."""
+
+    exchange: MemoryExchange
+    down: int
+
+    async def instrument(self, symbol: str) -> Instrument:
+        """As the exchange says."""
+        return await self.exchange.instrument(symbol)
+
+    async def history(self, symbol: str, bars: int) -> CandleSeries:
+        """As the exchange says."""
+        return await self.exchange.history(symbol, bars)
+
+    async def last_price(self, symbol: str) -> Decimal:
+        """As the exchange says, once it answers."""
+        if self.down > 0:
+            self.down -= 1
+            raise Transient("last_price: the exchange cannot be reached")
+        return await self.exchange.last_price(symbol)

@@ -228,9 +228,9 @@ class World:
     keeper: MemoryKeeper
 
     @classmethod
-    def of(cls, stage: Stage) -> World:
-        """A venue that has not traded and an empty journal."""
-        keeper = MemoryKeeper()
+    def of(cls, stage: Stage, *, remembers: int = 2000) -> World:
+        """A venue that has not traded and an empty journal; it remembers so many closed orders and executions."""
+        keeper = MemoryKeeper(remembers)
         venue = Venue(stage.instruments, stage.terms, keeper, funding=stage.funding)
         return cls(stage=stage, venue=venue, journal=MemoryJournal(keep=None), keeper=keeper)
 
@@ -274,6 +274,7 @@ class Parts:
     council: Council | None = None
     guards: Guards | None = None
     signals: Callable[[Stage, Book], SignalSource] | None = None
+    market: Callable[[MemoryExchange], MarketData] | None = None
     inbox: QueueInbox | None = None
 
 
@@ -287,7 +288,7 @@ class Session:
         self.market = Market(world.venue, FileFeed(stage.series), self.pace, self.clock, self.inbox.put)
         self.market.start_at(max(world.venue.now, utc(stage.start_ms)))
         self.exchange = MemoryExchange(world.venue, self.market, self.inbox, "uid-1")
-        data: MarketData = self.exchange
+        data: MarketData = parts.market(self.exchange) if parts.market else self.exchange
         self.desk = Desk(
             account="uid-1",
             symbols=stage.symbols,

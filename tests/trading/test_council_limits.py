@@ -135,7 +135,7 @@ async def test_what_is_no_ruling_is_no_order(answer: Any) -> None:
 
 @pytest.mark.parametrize("size", [50.0, 1e308, math.inf])
 async def test_a_verdict_shows_the_size_that_was_used(size: float) -> None:
-    """DEFECT 18: `size_modifier` is in 0..1 in the journal, as its event promises, whatever was asked for."""
+    """`size_modifier` is in 0..1 in the journal, as its event promises, whatever was asked for."""
     world = await traded(one_edge(1), council=Hostile(True, size))
     (verdict,) = await world.said(VerdictReached)
     assert verdict.qty == BASE
@@ -154,7 +154,7 @@ class Vandal(SaysAlways):
 
 
 async def test_a_council_cannot_change_the_bars_of_others() -> None:
-    """DEFECT 19: the window is shown, not lent: later signals do not depend on what a council does to it."""
+    """The window is shown, not lent: later signals do not depend on what a council does to it."""
     strategy = EmaTrend(EmaTrendParameters(ema_period=10, rsi_period=5, adx_period=5, atr_period=5, adx_min=5.0))
 
     def rolling(stage: Stage, _: Book) -> RollingWindow:

@@ -302,6 +302,13 @@ def test_a_stop_only_ratchets(side: Side, bars: list[tuple[int, int, int]]) -> N
         stop = ask.stop
 
 
+@pytest.mark.parametrize(("side", "best"), [(Side.LONG, 104.0), (Side.SHORT, 100.0)])
+def test_of_the_entry_bar_only_the_close_counts(side: Side, best: float) -> None:
+    """Its extremes may precede the fill at 100; later bars count with their high (low)."""
+    assert trailing.best_of(side, 100.0, True, 120.0, 80.0, 104.0) == best
+    assert trailing.best_of(side, 100.0, False, 120.0, 80.0, 104.0) == {Side.LONG: 120.0, Side.SHORT: 80.0}[side]
+
+
 # ---- the book ------------------------------------------------------------------------------------
 
 
@@ -443,7 +450,7 @@ PERIODS = {
 def test_a_rolling_window_reads_like_the_whole_series(periods: str) -> None:
     """Booleans equal, R equal to 1e-12, over a series long enough that the window has been cut several times.
 
-    DEFECT 16 (a long ATR): Wilder's smoothing forgets by (1 - 1/n) a bar: after 20 n bars e^-20 = 2e-9 is left.
+    Wilder's smoothing forgets by (1 - 1/n) a bar: after 20 n bars e^-20 = 2e-9 is left.
     """
     series = random_series(np.random.default_rng(5), 9000, price=30_000.0)
     strategy = EmaTrend(PERIODS[periods])
@@ -467,7 +474,7 @@ def test_a_rolling_window_reads_like_the_whole_series(periods: str) -> None:
 
 
 def test_a_bar_older_than_the_window_is_not_read_as_its_last() -> None:
-    """DEFECT 17: a history that reaches beyond the missed closes must not lend them the newest reading."""
+    """A history that reaches beyond the missed closes must not lend them the newest reading."""
     series = random_series(np.random.default_rng(6), 1500)
     rolling = RollingWindow(EmaTrend(EmaTrendParameters()), [series])
     with pytest.raises(Exception, match=r".+"):

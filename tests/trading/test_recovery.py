@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from storage.memory import MemoryJournal
-from tests.trading.faults import BadLine, DeafInbox, Fault
+from tests.trading.faults import BadLine, BlindSpot, DeafInbox, Fault
 from tests.trading.rig import (
     BTC,
     FOUR_HOURS,
@@ -40,7 +40,7 @@ from trading.exchange.simulated.venue import Venue
 from trading.model import ExchangeOrder, Execution, ExitReason, OrderSide, OrderType, Purpose
 from trading.orders import OrderState
 from trading.parameters import TradeRules
-from trading.ports import BarsClosed, Inbound
+from trading.ports import BarsClosed, FeedEnded, Inbound
 from trading.reconcile import diff
 from trading.trader import QueueInbox
 
@@ -93,7 +93,7 @@ async def test_a_lost_reply_to_an_entry_changes_nothing() -> None:
 
 
 async def test_a_doubted_entry_that_exists_still_expires() -> None:
-    """DEFECT 1: an order that is found resting is accepted: its time to live counts like any other's."""
+    """An order that is found resting is accepted: its time to live counts like any other's."""
     rows: list[Row] = [FLAT, FLAT, *[(1005.0, 1006.0, 1004.0, 1005.0)] * 6]
     world, session, _ = await on_a_bad_line(stage_of(rows, {1: 1}), {"place": [Fault.LOSE_REPLY]})
     assert [event.reason for event in await world.said(OrderCancelled)] == ["expired"]
@@ -102,7 +102,7 @@ async def test_a_doubted_entry_that_exists_still_expires() -> None:
 
 
 async def test_a_doubted_order_that_rests_is_accepted_at_the_next_close() -> None:
-    """DEFECT 1: nobody doubts an order any longer that the exchange shows as open."""
+    """Nobody doubts an order any longer that the exchange shows as open."""
     rows: list[Row] = [FLAT, FLAT, (1005, 1006, 1004, 1005)]
     _, session, _ = await on_a_bad_line(stage_of(rows, {1: 1}), {"place": [Fault.LOSE_REPLY]})
     entry = session.desk.book.entry_of(BTC)
@@ -159,7 +159,7 @@ async def test_a_take_profit_arrives_once(fault: Fault) -> None:
 
 @pytest.mark.parametrize("fault", [Fault.LOSE_REPLY, Fault.LOSE_REQUEST, Fault.DOWN])
 async def test_a_lost_cancel_is_no_reason_to_die(fault: Fault) -> None:
-    """DEFECT 2: whether it was cancelled is asked at the next close; the protective loop goes on (I11)."""
+    """Whether it was cancelled is asked at the next close; the protective loop goes on (I11)."""
     rows: list[Row] = [FLAT, FLAT, *[(1005.0, 1006.0, 1004.0, 1005.0)] * 7]
     world, session, _ = await on_a_bad_line(stage_of(rows, {1: 1}), {"cancel": [fault]})
     assert len(await world.said(OrderCancelled)) == 1
@@ -180,7 +180,7 @@ TRAIL_ROWS: list[Row] = [
 
 @pytest.mark.parametrize("fault", [Fault.LOSE_REPLY, Fault.LOSE_REQUEST, Fault.DOWN])
 async def test_a_lost_stop_move_is_no_reason_to_die(fault: Fault) -> None:
-    """DEFECT 2: whichever stop stands there, the next close makes both sides agree on the tighter one (I11)."""
+    """Whichever stop stands there, the next close makes both sides agree on the tighter one (I11)."""
     world, session, _ = await on_a_bad_line(stage_of(TRAIL_ROWS, {1: 1}, TRAILING), {"move_stop": [fault]})
     (trade,) = await world.trades()
     assert (trade.exit_reason, trade.exit_price) == (ExitReason.STOP, Decimal("1000.0"))
@@ -215,7 +215,7 @@ async def test_a_life_ended_by_a_failure_is_followed_by_another(method: str, fau
 
 
 async def test_an_order_not_visible_yet_is_not_given_up() -> None:
-    """DEFECT 3: R4, F05: the stream is silent and `find` does not show it yet: one look does not make it absent."""
+    """R4, F05: the stream is silent and `find` does not show it yet: one look does not make it absent."""
     rows: list[Row] = [FLAT, FLAT, *[(1005.0, 1006.0, 1004.0, 1005.0)] * 2, STEADY, FLAT, FLAT]
     world = World.of(stage_of(rows, {1: 1}))
 
@@ -269,7 +269,7 @@ def apart_from_funding(trade: TradeClosed) -> TradeClosed:
 
 
 async def test_funding_lost_before_the_exit_belongs_to_the_trade() -> None:
-    """DEFECT 12: F13: the payment is lost, the exit of the same bar is heard: the trade has paid it all the same."""
+    """F13: the payment is lost, the exit of the same bar is heard: the trade has paid it all the same."""
     stage = busy_walk(22, TradeRules(entry_ttl_bars=2, runaway_r=0.7, cooldown_bars=2), bars=80)
     reference = await traded(stage)
     world = World.of(stage)
@@ -281,6 +281,24 @@ async def test_funding_lost_before_the_exit_belongs_to_the_trade() -> None:
     assert [trade.funding for trade in await world.trades()] == [
         trade.funding for trade in await reference.trades()
     ]
+
+
+class Stutter(QueueInbox):
+    """An entrance that delivers every close twice."""
+
+    def put(self, item: Inbound) -> None:
+        """Queue it, and a close once more."""
+        super().put(item)
+        if isinstance(item, BarsClosed):
+            super().put(item)
+
+
+async def test_a_close_told_twice_is_decided_once() -> None:
+    """The journal is that of a stream without the stutter."""
+    stage = busy_walk(24, TradeRules(trail_start_r=0.5, trail_step_r=0.5, take_profit_r=1.5))
+    world = World.of(stage)
+    await (await Session.begin(world, inbox=Stutter())).run()
+    assert await world.events() == await (await traded(stage)).events()
 
 
 async def desk_with_entry() -> Session:
@@ -336,7 +354,7 @@ async def test_a_partial_fill_then_a_cancel_leaves_what_was_filled() -> None:
 
 
 async def test_a_cancel_heard_before_its_partial_fill_loses_nothing() -> None:
-    """DEFECT 4: F13, F15: sockets have no mutual order; the fill that comes after its cancel is still ours."""
+    """F13, F15: sockets have no mutual order; the fill that comes after its cancel is still ours."""
     session = await desk_with_entry()
     gone = ended(session, "Cancelled", "2")
     await book_order(session.desk, gone)
@@ -346,7 +364,7 @@ async def test_a_cancel_heard_before_its_partial_fill_loses_nothing() -> None:
 
 
 async def test_an_order_rejected_after_its_acknowledgement_is_gone() -> None:
-    """DEFECT 5: an acknowledgement is only a receipt: `Rejected` may still come, and frees the symbol."""
+    """An acknowledgement is only a receipt: `Rejected` may still come, and frees the symbol."""
     session = await desk_with_entry()
     await book_order(session.desk, ended(session, "Rejected", "0"))
     assert session.desk.book.working == {}
@@ -448,7 +466,7 @@ OPEN_ROWS: list[Row] = [FLAT, FLAT, STEADY, FLAT, FLAT, FLAT, FLAT, FLAT]
 
 
 async def test_a_position_closed_by_hand_is_closed_in_the_book() -> None:
-    """DEFECT 6: F19: the book adopts the exchange's size within two looks, and the trade is finished."""
+    """F19: the book adopts the exchange's size within two looks, and the trade is finished."""
     stage = stage_of(OPEN_ROWS, {1: 1})
     world, session = await visited(stage, {3: by_hand(OrderSide.SELL, "5", reduce_only=True)})
     assert session.desk.book.holdings == {}
@@ -458,7 +476,7 @@ async def test_a_position_closed_by_hand_is_closed_in_the_book() -> None:
 
 
 async def test_a_position_reduced_by_hand_is_adopted() -> None:
-    """DEFECT 6: F19: the exchange wins on quantity."""
+    """F19: the exchange wins on quantity."""
     world, session = await visited(
         stage_of(OPEN_ROWS, {1: 1}), {3: by_hand(OrderSide.SELL, "2", reduce_only=True)}
     )
@@ -467,7 +485,7 @@ async def test_a_position_reduced_by_hand_is_adopted() -> None:
 
 
 async def test_a_position_closed_by_hand_raises_no_alert_at_every_close() -> None:
-    """DEFECT 6: one state of things, one alert; a position that is gone is neither trailed nor left."""
+    """One state of things, one alert; a position that is gone is neither trailed nor left."""
     rows = [*TRAIL_ROWS[:3], (1000.0, 1045.0, 999.0, 1042.0), *[(1042.0, 1043.0, 1041.0, 1042.0)] * 5]
     world, _ = await visited(
         stage_of(rows, {1: 1}, TRAILING), {2: by_hand(OrderSide.SELL, "5", reduce_only=True)}
@@ -477,7 +495,7 @@ async def test_a_position_closed_by_hand_raises_no_alert_at_every_close() -> Non
 
 
 async def test_an_exit_from_a_position_closed_by_hand_is_not_tried_for_ever() -> None:
-    """DEFECT 6: a ghost is not closed again at every close."""
+    """A ghost is not closed again at every close."""
     rows = [FLAT, FLAT, STEADY, *[FLAT] * 8]
     world, _ = await visited(
         stage_of(rows, {1: 1}, leave=tuple(range(4, 11))), {2: by_hand(OrderSide.SELL, "5", reduce_only=True)}
@@ -512,7 +530,7 @@ async def test_a_tighter_stop_is_kept() -> None:
 
 
 async def test_a_naked_position_beyond_its_stop_is_closed() -> None:
-    """DEFECT 7: F17, I2: the stop was taken away and the price went through it: leave, do not stand naked."""
+    """F17, I2: the stop was taken away and the price went through it: leave, do not stand naked."""
     rows: list[Row] = [FLAT, FLAT, STEADY, FLAT, (990.0, 991.0, 970.0, 971.0), *[(971.0, 972.0, 970.0, 971.0)] * 4]
     world, _ = await visited(stage_of(rows, {1: 1}), {3: set_stop(None)}, broker=refuses_a_stop)
     assert world.venue.positions == {}, "still open, without a stop, below the stop that was decided"
@@ -524,7 +542,7 @@ def refuses_a_stop(exchange: MemoryExchange) -> BadLine:
 
 
 async def test_a_refused_stop_move_is_told_once() -> None:
-    """DEFECT 8: the old stop stays; the owner hears it once, not at every close."""
+    """The old stop stays; the owner hears it once, not at every close."""
     rows = [*TRAIL_ROWS[:4], *[(1022.0, 1024.0, 1020.0, 1022.0)] * 6]
     stage = stage_of(rows, {1: 1}, TRAILING)
     world = World.of(stage)
@@ -539,7 +557,7 @@ async def test_a_refused_stop_move_is_told_once() -> None:
 
 
 async def test_a_wallet_that_holds_less_than_the_book_is_not_overdrawn() -> None:
-    """DEFECT 9: I8: half the money was withdrawn: the next size is not taken from money that is not there."""
+    """I8: half the money was withdrawn: the next size is not taken from money that is not there."""
     stage = stage_of([FLAT] * 6, {3: 1})
 
     def withdraw(venue: Venue) -> None:
@@ -552,7 +570,7 @@ async def test_a_wallet_that_holds_less_than_the_book_is_not_overdrawn() -> None
 
 
 async def test_a_constant_difference_of_cash_is_told_once() -> None:
-    """DEFECT 9: a deposit of 100 is one piece of news, however often our own trades change the sum."""
+    """A deposit of 100 is one piece of news, however often our own trades change the sum."""
     stage = busy_walk(31, TradeRules(trail_start_r=0.5, trail_step_r=0.5), bars=60)
 
     def deposit(venue: Venue) -> None:
@@ -562,6 +580,109 @@ async def test_a_constant_difference_of_cash_is_told_once() -> None:
     world, _ = await visited(stage, {2: deposit})
     assert len(await world.trades()) > 5
     assert len([alert for alert in await world.said(AlertRaised) if alert.kind == "cash"]) == 1
+
+
+async def test_a_second_stranger_is_told_as_well() -> None:
+    """DEFECT 21: one alert for one state of things: a foreign order that went, and another one later, are two."""
+    acts: dict[int, Act] = {
+        1: by_hand(OrderSide.BUY, "1", price="900", link="first"),
+        3: lambda venue: void(venue.cancel(BTC, "first")),
+        6: by_hand(OrderSide.BUY, "1", price="800", link="second"),
+    }
+    world, _ = await visited(stage_of([FLAT] * 10, {}), acts)
+    assert [alert.kind for alert in await world.said(AlertRaised)] == ["foreign", "foreign"]
+
+
+async def test_a_position_flipped_by_hand_is_closed_in_the_book() -> None:
+    """DEFECT 22: F19: 8 sold out of 5: our trade is finished, the 3 short are a stranger's and stay as they are."""
+    world, session = await visited(stage_of(OPEN_ROWS, {1: 1}), {3: by_hand(OrderSide.SELL, "8")})
+    assert session.desk.book.holdings == {}
+    (trade,) = await world.trades()
+    assert trade.qty == 5
+    position = world.venue.positions[BTC]
+    assert (position.qty, position.stop) == (Decimal(3), None)
+    assert BTC in session.desk.blocked
+
+
+async def test_a_take_profit_larger_than_what_is_left_is_finished() -> None:
+    """DEFECT 23: 2 of 5 were sold by hand, the target takes the 3: nothing is left working, the next trade has one."""
+    rows: list[Row] = [FLAT, FLAT, STEADY, FLAT, FLAT, FLAT, (1000, 1070, 999, 1060), FLAT, FLAT, STEADY, FLAT, FLAT]
+    rules = TradeRules(entry_offset=0.0, trail_start_r=0.0, take_profit_r=3.0, runaway_r=100.0)
+    world, session = await visited(
+        stage_of(rows, {1: 1, 8: 1}, rules), {3: by_hand(OrderSide.SELL, "2", reduce_only=True)}
+    )
+    assert len(await world.trades()) == 1
+    targets = [one for one in world.venue.orders.values() if one.request.purpose is Purpose.TAKE_PROFIT]
+    assert len(targets) == 1, "the second trade has no take profit"
+    assert len(session.desk.book.working) == 1
+    await agrees(session)
+
+
+async def test_an_entry_that_the_exchange_forgot_does_not_block_its_symbol_for_ever() -> None:
+    """DEFECT 24: R4: cancelled by hand and older than the exchange remembers: after its time it is given up (I17)."""
+    rows: list[Row] = [FLAT, FLAT, *[(1005.0, 1006.0, 1004.0, 1005.0)] * 12]
+    stage = stage_of(rows, {1: 1, 12: 1})
+    world = World.of(stage, remembers=0)
+
+    def cancel_all(venue: Venue) -> None:
+        for order_ in list(venue.orders.values()):
+            venue.cancel(BTC, order_.request.link_id)
+
+    inbox = ForgetfulHands(world.venue, {2: cancel_all})
+    session = await Session.begin(world, inbox=inbox)
+    await session.run()
+    assert len(await world.intents()) == 2, "the edge ten bars later was still in the way of the first entry"
+    await agrees(session)
+
+
+class ForgetfulHands(Hands):
+    """Somebody acts, and the stream that would have told of it is silent."""
+
+    def put(self, item: Inbound) -> None:
+        """Closes and the end come through."""
+        if isinstance(item, BarsClosed | FeedEnded):
+            super().put(item)
+
+
+# ---- the exchange cannot be reached --------------------------------------------------------------
+
+
+async def test_no_price_at_the_last_moment_is_no_entry_and_no_end() -> None:
+    """DEFECT 25: the second look at the price fails: this candidate ends here, the protective loop goes on."""
+    stage = stage_of([FLAT] * 6, {1: 1, 3: 1})
+    world = World.of(stage)
+    session = await Session.begin(world, market=partial(BlindSpot, down=1))
+    await session.run()
+    (intent,) = await world.intents()
+    assert intent.signal_time == START + 3 * FOUR_HOURS
+
+
+async def test_an_unreachable_exchange_is_told_once_and_entered_again_afterwards() -> None:
+    """DEFECT 26: three closes without an answer: no entry, one alert, and the next edge counts."""
+    stage = stage_of([FLAT] * 9, {3: 1, 6: 1})
+    faults = {"snapshot": [Fault.NONE, Fault.NONE, *[Fault.DOWN] * 3]}
+    world, session, _ = await on_a_bad_line(stage, faults)
+    (intent,) = await world.intents()
+    assert intent.signal_time == START + 6 * FOUR_HOURS
+    assert [event.reason for event in await world.said(EdgeDropped)] == ["blocked"]
+    assert len(await world.said(AlertRaised)) == 1
+    await agrees(session)
+
+
+async def test_a_position_is_protected_by_its_stop_while_nothing_answers() -> None:
+    """The attached stop works without us; when the line is back the trade is booked as it happened."""
+    stage = stage_of([*TRAIL_ROWS[:3], FLAT, (995, 996, 975, 976), FLAT, FLAT, FLAT], {1: 1})
+    world = World.of(stage)
+
+    def down(exchange: MemoryExchange) -> BadLine:
+        faults = [*[Fault.NONE] * 4, *[Fault.DOWN] * 3]
+        return BadLine(exchange, {name: list(faults) for name in ("snapshot", "executions")})
+
+    session = await Session.begin(world, broker=down, inbox=DeafInbox(lambda _: 0))
+    await session.run()
+    (trade,) = await world.trades()
+    assert (trade.exit_reason, trade.exit_price) == (ExitReason.STOP, Decimal("980.0"))
+    await agrees(session)
 
 
 # ---- away for a while ----------------------------------------------------------------------------
@@ -596,7 +717,7 @@ async def test_an_edge_missed_while_away_is_stale() -> None:
 
 
 async def test_bars_before_the_entry_do_not_count_for_its_trail() -> None:
-    """DEFECT 10: away for two bars: a spike in the first, the entry in the second. Best starts at the entry."""
+    """Away for two bars: a spike in the first, the entry in the second. Best starts at the entry."""
     rows: list[Row] = [
         FLAT,
         FLAT,  # 1: long, L 1000, stop 980
@@ -613,7 +734,7 @@ async def test_bars_before_the_entry_do_not_count_for_its_trail() -> None:
 
 
 async def test_a_signal_before_the_entry_does_not_close_it() -> None:
-    """DEFECT 10: the strategy wanted out at a close before there was anything to leave."""
+    """The strategy wanted out at a close before there was anything to leave."""
     rows: list[Row] = [FLAT, FLAT, (1005, 1006, 1004, 1005), (1005, 1006, 990, 1004), FLAT]
     world, session = await away(stage_of(rows, {1: 1}, leave=(2,)), 1, 3)
     assert session.desk.book.exit_of(BTC) is None
@@ -635,7 +756,7 @@ async def test_a_lost_database_does_not_trade_into_an_open_position() -> None:
 
 
 async def test_a_new_journal_on_an_old_account_is_no_flood() -> None:
-    """DEFECT 11: the history of an account is not news: a handful of alerts at most."""
+    """The history of an account is not news: a handful of alerts at most."""
     stage = busy_walk(33, TradeRules(trail_start_r=0.5, trail_step_r=0.5), bars=120)
     world = await traded(Stage(series=[stage.series[0].between(0, 100)], said=stage.said, rules=stage.rules))
     assert len(await world.trades()) > 10

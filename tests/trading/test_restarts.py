@@ -65,6 +65,7 @@ def by_hand() -> Stage:
 
 
 SCENARIOS = {
+    "hair trigger": busy_walk(17, TradeRules(entry_offset=0.001, runaway_r=0.01, trail_start_r=0.5)),
     "by hand": by_hand(),
     "trailing": busy_walk(3, TradeRules(trail_start_r=0.5, trail_step_r=0.25, trail_lag_r=0.5)),
     "take profit": busy_walk(7, TradeRules(take_profit_r=1.0, trail_step_r=0.5, entry_ttl_bars=1)),
@@ -124,6 +125,8 @@ async def test_the_scenario_by_hand_has_every_ending() -> None:
     assert reasons == [ExitReason.STOP, ExitReason.TAKE_PROFIT, ExitReason.SIGNAL, ExitReason.STOP]
     assert [trade.entry_price for trade in trades] == [1000, 1022, 1060, 1054]
     purposes = Counter(intent.purpose for intent in await world.intents())
+    # The entry bar counts with its close 1002; 1047 is the best while it was held, 1000 the worst.
+    assert (trades[0].best_r, trades[0].worst_r) == (47 / 20, 0.0)
     assert purposes == {Purpose.ENTRY: 6, Purpose.TAKE_PROFIT: 2, Purpose.EXIT: 1}
 
 

@@ -145,7 +145,7 @@ async def test_ranges_may_differ_and_caps_hold_over_all(seed: int) -> None:
 
 
 async def test_several_symbols_survive_a_kill_at_every_append() -> None:
-    """DEFECTS 1 and 20: the trades, with the cash after each, are those of an undisturbed run."""
+    """The trades, with the cash after each, are those of an undisturbed run."""
     stage = mixed(5, bars=40)
     reference = World.of(stage)
     journal = MortalJournal(reference.journal, 10**9, committed=True)
@@ -169,7 +169,7 @@ async def test_an_account_is_not_spent_twice_at_one_close() -> None:
 
 
 async def test_losses_while_away_count_for_the_day_in_which_they_happened() -> None:
-    """DEFECT 20: I8: executions of all symbols are booked in the order of time, not symbol by symbol.
+    """I8: executions of all symbols are booked in the order of time, not symbol by symbol.
 
     Away over midnight: ETHUSDT loses 100 on the first day, BTCUSDT 100 on the second. The second day's loss is 100.
     """

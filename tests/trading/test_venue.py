@@ -422,7 +422,7 @@ def test_a_flip_closes_and_opens() -> None:
 
 
 def test_a_reduce_only_order_never_opens_after_a_flip() -> None:
-    """DEFECT 13: a long's take profit rests, the account is flipped short, the price comes: no larger short."""
+    """A long's take profit rests, the account is flipped short, the price comes: no larger short."""
     floor = floor_with_position(BUY, "2")
     floor.venue.place(order(SELL, "2", price="1020", link="tp", reduce_only=True))
     floor.venue.place(order(SELL, "3", link="flip"))
@@ -432,7 +432,7 @@ def test_a_reduce_only_order_never_opens_after_a_flip() -> None:
 
 
 def test_a_due_reduce_only_exit_never_opens_after_a_flip() -> None:
-    """DEFECT 13: a market exit waits for the open behind an order that flips the position."""
+    """A market exit waits for the open behind an order that flips the position."""
     floor = floor_with_position(BUY, "2")
     floor.venue.place(order(SELL, "3", link="flip"))
     floor.venue.place(order(SELL, "2", link="exit", reduce_only=True))
@@ -441,7 +441,7 @@ def test_a_due_reduce_only_exit_never_opens_after_a_flip() -> None:
 
 
 def test_two_due_exits_end_once_each() -> None:
-    """DEFECT 14: the first fills, the second is cancelled as flat: told once, closed once."""
+    """The first fills, the second is cancelled as flat: told once, closed once."""
     floor = floor_with_position(BUY, "2")
     floor.venue.place(order(SELL, "2", link="a", reduce_only=True))
     floor.venue.place(order(SELL, "2", link="b", reduce_only=True))
@@ -451,7 +451,7 @@ def test_two_due_exits_end_once_each() -> None:
 
 
 def test_a_cancelled_exit_never_fills() -> None:
-    """DEFECT 14: exit, new entry, second exit, all due at one open: the second is cancelled with the first."""
+    """Exit, new entry, second exit, all due at one open: the second is cancelled with the first."""
     floor = floor_with_position(BUY, "2")
     floor.venue.place(order(SELL, "2", link="a", reduce_only=True))
     floor.venue.place(order(BUY, "1", link="again"))
@@ -697,7 +697,7 @@ def test_a_bar_that_had_begun_fills_no_market_order_twice(shop: Shop) -> None:
 
 
 def test_executions_come_in_the_order_in_which_they_happened(shop: Shop) -> None:
-    """DEFECT 15: a 24-hour bar pays three times at its beginning, then the due exit fills at its open."""
+    """A 24-hour bar pays three times at its beginning, then the due exit fills at its open."""
     rows = series_of([FLAT, FLAT, FLAT], interval=timedelta(days=1))
     first, second, third = rows.candles()
     whole_bar(shop.venue, first)

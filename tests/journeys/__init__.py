@@ -1,0 +1,1 @@
+"""Journeys: the program as its user meets it, through its command line, its files and its chat alone."""
