@@ -17,6 +17,7 @@ from typing import Final
 
 LIMIT: Final = 4096  # characters of one message after entity parsing, counted in UTF-16 code units
 UNKNOWN: Final = "–"
+_LARGEST: Final = 18  # digits before the point; beyond it no amount is money
 _PRICE_DIGITS: Final = 8
 _LINK = re.compile(r"\b[a-z][a-z0-9+.\-]{1,15}://\S*|\bwww\.\S+|\bmailto:\S+", re.IGNORECASE)
 # After @ / # $ that start a word; after a dot that a top level domain could follow; in an IP address.
@@ -93,6 +94,8 @@ def price(value: Decimal | float, digits: int = _PRICE_DIGITS) -> str:
     exact = _decimal(value)
     if exact is None:
         return UNKNOWN
+    if exact.adjusted() > _LARGEST:
+        return f"{exact:.4E}"
     places = max(digits - 1 - exact.adjusted(), 0) if exact else 0
     if -(_exponent(exact)) > places:
         exact = round(exact, places)
@@ -110,6 +113,8 @@ def money(value: Decimal | float, *, sign: bool = True, unit: str = " USDT") -> 
     exact = _decimal(value)
     if exact is None:
         return UNKNOWN + unit
+    if exact.adjusted() > _LARGEST:
+        return f"{exact:.4E}{unit}"
     places = 2 if not exact or abs(exact) >= Decimal("0.01") else min(4 - exact.adjusted(), 8)
     shown = round(exact, places)
     return f"{shown + 0:{'+' if sign and shown else ''},.{places}f}{unit}"

@@ -55,7 +55,8 @@ async def book_one(desk: Desk, execution: Execution) -> None:
         return
     fill = fill_of(desk, execution)
     if fill is None:
-        await report_foreign(desk, execution.at, f"a fill of {execution.symbol}")
+        symbol = execution.symbol
+        await report_foreign(desk, execution.at, f"a fill of {symbol}", f"fill:{symbol}")
         return
     crashpoint("before_fill")
     await desk.record(*desk.book.fill_events(fill))
@@ -70,13 +71,15 @@ def fill_of(desk: Desk, execution: Execution) -> ev.OrderFilled | None:
     order = desk.book.order(execution.link_id)
     holding = desk.book.holdings.get(execution.symbol)
     entry: WorkingOrder | None = None
+    qty = execution.qty
     if order is not None:
         purpose, verdict, asked = order.purpose, order.verdict_id, order.price
         entry = order if purpose is Purpose.ENTRY else None
-    elif holding is not None and execution.side is OrderSide.closing(holding.side) and execution.qty <= holding.qty:
+    elif holding is not None and execution.side is OrderSide.closing(holding.side):
         stopped = not execution.link_id and execution.purpose is Purpose.STOP
         purpose, verdict = (Purpose.STOP if stopped else Purpose.EXIT), holding.verdict_id
         asked = holding.stop if stopped else None
+        qty = min(qty, holding.qty)  # more than we hold is somebody's own position
     else:
         return None
     return ev.OrderFilled(
@@ -88,9 +91,9 @@ def fill_of(desk: Desk, execution: Execution) -> ev.OrderFilled | None:
         symbol=execution.symbol,
         purpose=purpose,
         side=execution.side,
-        qty=execution.qty,
+        qty=qty,
         price=execution.price,
-        fee=execution.fee,
+        fee=execution.fee * qty / execution.qty,
         maker=execution.maker,
         bar_time=bar_of(desk, execution.at),
         stop=entry.stop if entry else None,
@@ -119,9 +122,12 @@ def _slippage(execution: Execution, asked: Decimal | None) -> float | None:
 
 
 async def book_order(desk: Desk, order: ExchangeOrder) -> None:
-    """An order of ours that ended without a fill; everything else is known or comes as an execution."""
+    """An order of ours that ended without a fill, or with less than was asked; the rest comes as executions."""
     ours = desk.book.working.get(order.link_id)
-    if ours is None or order.open or order.status == "Filled":
+    if ours is None or order.open:
+        return
+    flat = ours.purpose is not Purpose.ENTRY and ours.symbol not in desk.book.holdings
+    if order.status == "Filled" and not flat:
         return
     at = desk.book.last_close or ours.signal_time
     if order.status == "Rejected":
@@ -131,19 +137,22 @@ async def book_order(desk: Desk, order: ExchangeOrder) -> None:
             )
         )
         return
-    flat = ours.purpose is not Purpose.ENTRY and ours.symbol not in desk.book.holdings
-    await desk.record(
-        ev.OrderCancelled(
-            at=at,
-            link_id=ours.link_id,
-            symbol=ours.symbol,
-            purpose=ours.purpose,
-            reason="flat" if flat else order.reason or order.status,
-            verdict_id=ours.verdict_id,
-        )
+    await desk.record(ending_of(ours, at, "flat" if flat else order.reason or order.status))
+
+
+def ending_of(order: WorkingOrder, at: datetime, reason: str) -> ev.OrderCancelled:
+    """An order of ours that will not fill any more."""
+    return ev.OrderCancelled(
+        at=at,
+        link_id=order.link_id,
+        symbol=order.symbol,
+        purpose=order.purpose,
+        reason=reason,
+        verdict_id=order.verdict_id,
     )
 
 
-async def report_foreign(desk: Desk, at: datetime, what: str) -> None:
+async def report_foreign(desk: Desk, at: datetime, what: str, about: str) -> None:
     """Tell the owner once about something on the account that is not ours."""
-    await desk.alert(at, "foreign", f"{what} is not ours: it is left alone, check who else trades on this account")
+    text = f"{what} is not ours: it is left alone, check who else trades on this account"
+    await desk.alert(at, "foreign", text, about)

@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from trading import events as ev
 from trading import risk, trailing
+from trading.bookkeeping import ending_of
 from trading.council.guards import knife_text
 from trading.council.packet import WINDOW, atr_of
 from trading.crashpoints import crashpoint
@@ -79,9 +80,8 @@ async def run_cycle(desk: Desk, candle: Candle) -> None:
         return
 
     # Guards again, at the fresh price (G2), and the final size.
-    last_price = await desk.market.last_price(candle.symbol)
-    if stale := desk.guards.before_order(case.proposal, case.atr, last_price, desk.age_bars(candle)):
-        await reject(desk, case, "guard", (stale.reason,), ruling)
+    if stale := await second_look(desk, case, candle):
+        await reject(desk, case, "guard", (stale,), ruling)
         return
     sized = size(desk, case.proposal, ruling.size_multiplier)
     if isinstance(sized, Refused):
@@ -138,6 +138,16 @@ def open_case(desk: Desk, candle: Candle, reading: Reading, side: Side) -> Case:
         knife=knife_of(window, side, desk.knife_bars, atr),
         verdict_id=desk.book.verdicts + 1,
     )
+
+
+async def second_look(desk: Desk, case: Case, candle: Candle) -> str | None:
+    """Why the decision is stale by now, or None; a price that cannot be read again is no price to trade on."""
+    try:
+        price = await desk.market.last_price(candle.symbol)
+    except (OutcomeUnknown, Transient, Rejected) as error:
+        return f"the price could not be read again: {error}"
+    objection = desk.guards.before_order(case.proposal, case.atr, price, desk.age_bars(candle))
+    return objection.reason if objection else None
 
 
 def knife_of(window: CandleSeries, side: Side, bars: int, atr: float | None) -> str:
@@ -366,16 +376,7 @@ async def tend_entry(desk: Desk, candle: Candle) -> None:
     if ended.open or ended.status == "Filled":
         return  # the fill came first: its execution is on the way
     crashpoint("after_cancel")
-    await desk.record(
-        ev.OrderCancelled(
-            at=candle.close_time,
-            link_id=order.link_id,
-            symbol=candle.symbol,
-            purpose=Purpose.ENTRY,
-            reason=reason,
-            verdict_id=order.verdict_id,
-        )
-    )
+    await desk.record(ending_of(order, candle.close_time, reason))
 
 
 def outlived(order: WorkingOrder, candle: Candle, rules: TradeRules, interval: timedelta) -> str | None:

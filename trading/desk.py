@@ -28,6 +28,8 @@ from trading.ports import Broker, Clock, Council, Journal, MarketData
 from trading.risk import Approved, Exposure
 from trading.signals import SignalSource
 
+UNREACHABLE = "the exchange cannot be reached: stops stay where they are, no new entries until it answers"
+
 
 @dataclass(slots=True, kw_only=True)
 class Desk:
@@ -91,13 +93,14 @@ class Desk:
     def settled(self, *, keep_cash: bool = False) -> None:
         """Book and exchange were compared: what still differs is blocked anew."""
         self.blocked.clear()
+        self.alerted.discard(("exchange", UNREACHABLE))
         if not keep_cash:
             self.cash_difference = None
 
-    async def alert(self, at: datetime, kind: str, text: str) -> None:
-        """Tell the owner once about one state of things."""
-        if (kind, text) not in self.alerted:
-            self.alerted.add((kind, text))
+    async def alert(self, at: datetime, kind: str, text: str, about: str = "") -> None:
+        """Tell the owner once about one state of things: the text, unless `about` says what it is."""
+        if (kind, about or text) not in self.alerted:
+            self.alerted.add((kind, about or text))
             await self.record(AlertRaised(at=at, kind=kind, text=text))
 
     def exposure(self) -> Exposure:

@@ -15,9 +15,9 @@ from typing import Final
 
 from trading import events as ev
 from trading import risk
-from trading.bookkeeping import book_execution, book_order, report_foreign
+from trading.bookkeeping import book_execution, book_order, ending_of, report_foreign
 from trading.cycle import leave
-from trading.desk import Desk
+from trading.desk import UNREACHABLE, Desk
 from trading.errors import OutcomeUnknown, Rejected, Transient
 from trading.model import EPOCH, ExchangeOrder, ExitReason, Purpose, Side
 from trading.orders import OrderState, WorkingOrder
@@ -47,7 +47,8 @@ async def reconcile(desk: Desk, at: datetime) -> list[str]:
         return await _reconcile(desk, at)
     except (OutcomeUnknown, Transient):
         desk.blocked.update(dict.fromkeys(desk.symbols, "exchange_unreachable"))
-        return ["the exchange cannot be asked: no entries until it answers"]
+        await desk.alert(at, "exchange", UNREACHABLE)
+        return [UNREACHABLE]
 
 
 async def _reconcile(desk: Desk, at: datetime) -> list[str]:
@@ -106,7 +107,8 @@ async def resolve(desk: Desk, order: WorkingOrder, at: datetime) -> str:
     if known is not None:
         await book_order(desk, known)
         return f"{order.symbol}: {order.purpose} order is {known.status}"
-    if order.state is OrderState.ACCEPTED:
+    if order.state is OrderState.ACCEPTED:  # it ended so long ago that the exchange has forgotten it
+        await desk.record(ending_of(order, at, "forgotten by the exchange"))
         return f"{order.symbol}: {order.purpose} order is not shown any longer"
     if still_wanted(desk, order, at):
         await desk.dispatch(at, order.link_id, order.symbol, risk.approve_again(order))
@@ -188,7 +190,7 @@ async def report(desk: Desk, left: Difference, at: datetime) -> None:
     """What mending did not cure: the owner hears it once, and no entry is made on that symbol."""
     if isinstance(left, ForeignOrder):
         desk.blocked[left.order.symbol] = "foreign_order"
-        await report_foreign(desk, at, f"an order on {left.order.symbol}")
+        await report_foreign(desk, at, f"an order on {left.order.symbol}", left.order.order_id)
     elif isinstance(left, CashDiffers):
         await look_at_cash(desk, left, at)
     elif isinstance(left, SizeDiffers):

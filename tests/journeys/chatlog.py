@@ -32,7 +32,9 @@ class Log:
 
 def read(messages: Sequence[Message]) -> Log:
     """The log of one account's messages."""
-    cards = {int(found.group(1)): int(m["message_id"]) for m in bot(messages) if (found := _VERDICT.search(headline(m)))}
+    cards = {
+        int(found.group(1)): int(m["message_id"]) for m in bot(messages) if (found := _VERDICT.search(headline(m)))
+    }
     return Log(
         verdicts=ids(_VERDICT, messages),
         fills=ids(_FILL, messages),

@@ -141,13 +141,22 @@ def two(table: Callable[[], pd.DataFrame], first: str, second: str) -> tuple[Pre
     return (file(first), lambda folder: table().to_csv(folder / second, index=False))
 
 
+def database(folder: Path) -> None:
+    """A sound database in the place's data folder."""
+    (folder / "data").mkdir()
+    done = Place(folder=folder).run("db", "migrate")
+    assert done.code == 0, done.err
+
+
 QUICK: dict[str, Case] = {
     # candle files
     "missing file": Case(argv=("replay", "--candles", "nope.csv"), code=INPUT, names=("nope.csv", "does not exist")),
     "directory": candles("directory", prepare=lambda folder: (folder / "bars.csv").mkdir()),
     "empty file": candles("empty", prepare=content("bars.csv", b"")),
     "only a header": candles("no rows", prepare=content("bars.csv", b"timestamp,open,high,low,close,volume\n")),
-    "corrupt parquet": candles("Parquet", path="bars.parquet", prepare=content("bars.parquet", b"PAR1 not really PAR1")),
+    "corrupt parquet": candles(
+        "Parquet", path="bars.parquet", prepare=content("bars.parquet", b"PAR1 not really PAR1")
+    ),
     "truncated gzip": candles("gzip", path="bars.csv.gz", prepare=content("bars.csv.gz", b"\x1f\x8b\x08\x00\x00")),
     "text file": candles(".parquet, .csv", path="bars.txt", prepare=content("bars.txt", b"hello")),
     "binary in csv": candles("bars.csv", prepare=content("bars.csv", os.urandom(500))),
@@ -164,7 +173,9 @@ QUICK: dict[str, Case] = {
     "seconds, not milliseconds": candles(
         "row", prepare=file(change=lambda t: t.assign(timestamp=t["timestamp"] // 1000))
     ),
-    "wrong columns": candles("timestamp", "missing", prepare=file(change=lambda t: t.rename(columns={"timestamp": "time"}))),
+    "wrong columns": candles(
+        "timestamp", "missing", prepare=file(change=lambda t: t.rename(columns={"timestamp": "time"}))
+    ),
     "no volume": candles("volume", "missing", prepare=file(change=lambda t: t.drop(columns="volume"))),
     "text in a price": candles("row 1", "close", prepare=file(change=lambda t: t.assign(close="many"))),
     "one row": candles("1 row", prepare=file(change=lambda t: t[:1])),
@@ -255,15 +266,25 @@ QUICK: dict[str, Case] = {
         lines=3,
     ),
     "config: invalid JSON": Case(
-        argv=REPLAY, code=CONFIG, names=("config.json", "line 2"), prepare=(file(), content("config.json", b'{\n"a": ,}'))
+        argv=REPLAY,
+        code=CONFIG,
+        names=("config.json", "line 2"),
+        prepare=(file(), content("config.json", b'{\n"a": ,}')),
     ),
-    "config: empty": Case(argv=REPLAY, code=CONFIG, names=("config.json",), prepare=(file(), content("config.json", b""))),
-    "config: a list": Case(argv=REPLAY, code=CONFIG, names=("config.json",), prepare=(file(), content("config.json", b"[]"))),
+    "config: empty": Case(
+        argv=REPLAY, code=CONFIG, names=("config.json",), prepare=(file(), content("config.json", b""))
+    ),
+    "config: a list": Case(
+        argv=REPLAY, code=CONFIG, names=("config.json",), prepare=(file(), content("config.json", b"[]"))
+    ),
     "config: not text": Case(
         argv=REPLAY, code=CONFIG, names=("config.json",), prepare=(file(), content("config.json", b"\xff\xfe\x00{"))
     ),
     "config: a directory": Case(
-        argv=REPLAY, code=CONFIG, names=("config.json",), prepare=(file(), lambda folder: (folder / "config.json").mkdir())
+        argv=REPLAY,
+        code=CONFIG,
+        names=("config.json",),
+        prepare=(file(), lambda folder: (folder / "config.json").mkdir()),
     ),
     "config: a dangling link": Case(
         argv=REPLAY,
@@ -295,9 +316,14 @@ QUICK: dict[str, Case] = {
         env={"PHONE_PORT": "-1", "EXCHANGE": "moon"},
         lines=2,
     ),
-    ".env: bad value": Case(argv=REPLAY, code=CONFIG, names=("LOG_LEVEL",), prepare=(file(), env_file("LOG_LEVEL=loud"))),
+    ".env: bad value": Case(
+        argv=REPLAY, code=CONFIG, names=("LOG_LEVEL",), prepare=(file(), env_file("LOG_LEVEL=loud"))
+    ),
     ".env: no assignment": Case(
-        argv=REPLAY, code=CONFIG, names=(".env", "line 2"), prepare=(file(), env_file("LOG_LEVEL=INFO", "just words here"))
+        argv=REPLAY,
+        code=CONFIG,
+        names=(".env", "line 2"),
+        prepare=(file(), env_file("LOG_LEVEL=INFO", "just words here")),
     ),
     ".env: misspelt name": Case(
         argv=REPLAY,
@@ -319,7 +345,11 @@ WHOLE: dict[str, Case] = {
         argv=("run",), code=INPUT, names=("FEED=replay", "--candles"), env={"FEED": "replay"}
     ),
     "run: EXCHANGE=live with the council off": Case(
-        argv=(*RUN, "--council", "off"), code=CONFIG, names=("EXCHANGE", "live"), prepare=(file(),), env={"EXCHANGE": "live"}
+        argv=(*RUN, "--council", "off"),
+        code=CONFIG,
+        names=("EXCHANGE", "live"),
+        prepare=(file(),),
+        env={"EXCHANGE": "live"},
     ),
     "run: --speed negative": Case(argv=(*RUN, "--speed", "-1"), code=INPUT, names=("--speed",), prepare=(file(),)),
     "run: --speed nan": Case(argv=(*RUN, "--speed", "nan"), code=INPUT, names=("--speed",), prepare=(file(),)),
@@ -328,13 +358,21 @@ WHOLE: dict[str, Case] = {
         argv=RUN, code=CONFIG, names=("DATA_DIR",), prepare=(file(), content("data", b"x"))
     ),
     "run: DATA_DIR under a file": Case(
-        argv=RUN, code=CONFIG, names=("DATA_DIR",), prepare=(file(), content("data", b"x")), env={"DATA_DIR": "data/deep"}
+        argv=RUN,
+        code=CONFIG,
+        names=("DATA_DIR",),
+        prepare=(file(), content("data", b"x")),
+        env={"DATA_DIR": "data/deep"},
     ),
-    "run: DATA_DIR not writable": Case(argv=RUN, code=CONFIG, names=("DATA_DIR",), prepare=(file(),), env={"DATA_DIR": "/proc/no"}),
+    "run: DATA_DIR not writable": Case(
+        argv=RUN, code=CONFIG, names=("DATA_DIR",), prepare=(file(),), env={"DATA_DIR": "/proc/no"}
+    ),
     "phone: DATA_DIR not writable": Case(
         argv=("phone", "--port", "0"), code=CONFIG, names=("/proc/no",), env={"DATA_DIR": "/proc/no"}
     ),
-    "db check: DATA_DIR not writable": Case(argv=("db", "check"), code=CONFIG, names=("DATA_DIR",), env={"DATA_DIR": "/proc/no"}),
+    "db check: DATA_DIR not writable": Case(
+        argv=("db", "check"), code=CONFIG, names=("DATA_DIR",), env={"DATA_DIR": "/proc/no"}
+    ),
     "phone --port 99999": Case(argv=("phone", "--port", "99999"), code=INPUT, names=("--port", "99999")),
     "phone --port -1": Case(argv=("phone", "--port", "-1"), code=INPUT, names=("--port", "-1")),
     "db backup without a file": Case(argv=("db", "backup"), code=INPUT, names=("backup", "FILE")),
@@ -345,20 +383,16 @@ WHOLE: dict[str, Case] = {
         argv=("db", "restore", "copy.db"), code=ELSE, names=("copy.db",), prepare=(content("copy.db", NOT_SQLITE),)
     ),
     "db backup into nowhere": Case(
-        argv=("db", "backup", "/proc/no/copy.db"), code=INPUT, names=("/proc/no/copy.db",), prepare=(lambda f: database(f),)
+        argv=("db", "backup", "/proc/no/copy.db"),
+        code=INPUT,
+        names=("/proc/no/copy.db",),
+        prepare=(database,),
     ),
     "db backup onto a directory": Case(
-        argv=("db", "backup", "data"), code=INPUT, names=("data",), prepare=(lambda f: database(f),)
+        argv=("db", "backup", "data"), code=INPUT, names=("data",), prepare=(database,)
     ),
 }
 CORRUPT = ("conclave.db", "exchange.db", "phone.db")
-
-
-def database(folder: Path) -> None:
-    """A sound database in the place's data folder."""
-    (folder / "data").mkdir()
-    done = Place(folder=folder).run("db", "migrate")
-    assert done.code == 0, done.err
 
 
 def held(done: Done, case: Case) -> None:

@@ -31,7 +31,7 @@ LIVELY = {
     "volume_ma_period": 2,
     "bb_period": 5,
     "entry_offset": 0,
-        "risk_per_trade": 0.005,
+    "risk_per_trade": 0.005,
 }
 SETTINGS = [word for name, value in LIVELY.items() for word in ("--set", f"{name}={value}")]
 

@@ -17,7 +17,7 @@ from tests.journeys.program import Place, Running, headline, phone
 STRANGER = 999
 LEAVE_SECONDS = 5.0
 _MOMENT = re.compile(r" · (\d\d) (\w{3}) (\d\d:\d\d)$")
-_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @pytest.fixture

@@ -621,7 +621,7 @@ async def test_a_take_profit_larger_than_what_is_left_is_finished() -> None:
 async def test_an_entry_that_the_exchange_forgot_does_not_block_its_symbol_for_ever() -> None:
     """DEFECT 24: R4: cancelled by hand and older than the exchange remembers: after its time it is given up (I17)."""
     rows: list[Row] = [FLAT, FLAT, *[(1005.0, 1006.0, 1004.0, 1005.0)] * 12]
-    stage = stage_of(rows, {1: 1, 12: 1})
+    stage = stage_of(rows, {1: 1, 13: 1})  # the last bar: a venue that remembers nothing could not tell of a fill
     world = World.of(stage, remembers=0)
 
     def cancel_all(venue: Venue) -> None:
