@@ -421,7 +421,7 @@ def run_command(args: argparse.Namespace) -> int:
 def start_logging(level: str) -> None:
     """Plain lines on stderr."""
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", force=True)
-    for chatty in ("alembic", "aiosqlite", "httpx", "httpcore", "apscheduler", "matplotlib"):
+    for chatty in ("alembic", "httpx", "httpcore", "apscheduler", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
