@@ -122,17 +122,17 @@ class Reader:
         """Run one query for the first column of its rows, or its one entity."""
         return (await self.execute(statement)).scalars()
 
-    async def end(self) -> None:
-        """Give up the consistent state. Queued behind a query that is still running."""
-        await self._run(self._end)
+    def end(self) -> asyncio.Future[None]:
+        """Give up the consistent state: queued in the thread before this returns, behind a query still running."""
+        return self._run(self._end)
 
     async def close(self) -> None:
         """Close the connection and end the thread."""
         await self._run(self._end)
         self._thread.shutdown(wait=False)
 
-    async def _run(self, work: Callable[[], Outcome]) -> Outcome:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    def _run(self, work: Callable[[], Outcome]) -> asyncio.Future[Outcome]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _execute(self, statement: Executable, values: Any) -> Result[*tuple[Any, ...]]:
         if self._session is None:
@@ -183,8 +183,9 @@ class Database:
         except SQLAlchemyError as error:
             raise translated(error, self.name) from error
         finally:
-            # Queued in the reader's own thread: whoever has it next waits behind it, cancelled or not.
-            ending = asyncio.ensure_future(reader.end())
+            # The end is in the thread's queue before anybody else can have the reader, cancelled or not:
+            # whoever reads next sees all that has been committed by then.
+            ending = reader.end()
             self._idle.put_nowait(reader)
             await asyncio.shield(ending)
 

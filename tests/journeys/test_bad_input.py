@@ -388,9 +388,7 @@ WHOLE: dict[str, Case] = {
         names=("/proc/no/copy.db",),
         prepare=(database,),
     ),
-    "db backup onto a directory": Case(
-        argv=("db", "backup", "data"), code=INPUT, names=("data",), prepare=(database,)
-    ),
+    "db backup onto a directory": Case(argv=("db", "backup", "data"), code=INPUT, names=("data",), prepare=(database,)),
 }
 CORRUPT = ("conclave.db", "exchange.db", "phone.db")
 

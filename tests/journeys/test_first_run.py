@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+import sqlite3
 import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.journeys.chatlog import Message, bot, extra, read, recorded
 from tests.journeys.program import Place, Running, headline, phone
+from tests.parity.series import bars_from, write_candles
+from tests.structure import ROOT
 
 STRANGER = 999
 LEAVE_SECONDS = 5.0
@@ -155,3 +160,49 @@ def test_ctrl_c_at_any_moment_of_the_start(place: Place) -> None:
         code, _ = running.leave()
         assert code == 0, running.err
         assert "Traceback" not in running.err
+
+
+@pytest.mark.parametrize("change", ["another market in between", "another equity", "another symbol"])
+def test_a_pause_outlives_a_change_of_account(change: str, place: Place) -> None:
+    """Who said /pause and edits config.json, or tries a candle file, has not said /resume."""
+    with place.start("run", "--no-dashboard") as running:
+        running.ask("/pause")
+        running.until(lambda: texts(running, "PAUSED by"), 20, "pause")
+        assert running.leave()[0] == 0
+    if change == "another market in between":
+        bars = bars_from(np.random.default_rng(1), np.full(60, 1000.0), interval=60).bars
+        write_candles(place.folder / "bars.csv", bars)
+        assert place.run("run", "--candles", "bars.csv", "--speed", "0", "--no-dashboard").code == 0
+    else:
+        config = json.loads((ROOT / "config.json").read_text(encoding="utf-8"))
+        config["risk"]["initial_equity"] = 5_000.0 if change == "another equity" else 10_000.0
+        config["symbols"] = ["BTCUSDT", "ETHUSDT"] if change == "another symbol" else ["BTCUSDT"]
+        (place.folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with place.start("run", "--no-dashboard") as running:
+        assert paused(running)
+
+
+def test_ctrl_c_while_the_chat_is_unreachable(place: Place) -> None:
+    """The file is at its end and its messages wait for a chat that is not there: Ctrl-C still leaves at once."""
+    bars = bars_from(np.random.default_rng(1), np.full(60, 1000.0), interval=60).bars
+    write_candles(place.folder / "bars.csv", bars)
+    away = Place(folder=place.folder, env={"TELEGRAM_API_URL": "http://127.0.0.1:9"})
+    with away.start("run", "--candles", "bars.csv", "--speed", "0", "--no-dashboard") as running:
+        running.until(lambda: marks(place) == len(bars["close"]), 30, "end of the file")
+        code, seconds = running.leave()
+        assert seconds < LEAVE_SECONDS
+        assert code == 0, running.err
+
+
+def marks(place: Place) -> int:
+    """How many closes the bot's database holds."""
+    file = place.data / "conclave.db"
+    if not file.exists():
+        return 0
+    db = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    try:
+        return int(db.execute("SELECT count(*) FROM equity").fetchone()[0])
+    except sqlite3.OperationalError:  # it is being made
+        return 0
+    finally:
+        db.close()

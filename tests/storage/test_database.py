@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -281,3 +283,42 @@ async def test_closing_twice_and_writing_after(db: Database) -> None:
     await db.close()
     with pytest.raises(ConclaveError, match="closed"):
         await db.write(lambda _: None)
+
+
+def putting(seq: int) -> Callable[[Connection], object]:
+    """Work that writes one row."""
+    return lambda connection: connection.execute(insert(EQUITY), [row(seq)])
+
+
+async def test_everybody_reads_what_they_have_written(db: Database) -> None:
+    """However many tasks take turns with the readers, nobody is given a state older than their own commit."""
+
+    async def writes_and_reads(first: int) -> None:
+        for seq in range(first, first + 40):
+            await db.write(putting(seq))
+            async with db.read() as session:
+                found = (await session.execute(select(EQUITY.c.seq).where(EQUITY.c.seq == seq))).all()
+            assert len(found) == 1, f"row {seq} was committed and not seen"
+
+    await asyncio.gather(*(writes_and_reads(1000 * number) for number in range(8)))
+
+
+async def test_a_cancelled_reader_leaves_its_connection_usable(db: Database) -> None:
+    """Readers are cancelled at every moment of a query; whoever comes next reads the present."""
+    await db.write(lambda connection: connection.execute(insert(EQUITY), [row(seq) for seq in range(2000)]))
+
+    async def reads() -> None:
+        async with db.read() as session:
+            await session.execute(select(EQUITY))
+
+    for number in range(40):
+        task = asyncio.create_task(reads())
+        for _ in range(number % 5):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await db.write(putting(5000 + number))
+        async with db.read() as session:
+            seen = (await session.execute(select(EQUITY.c.seq).where(EQUITY.c.seq == 5000 + number))).all()
+        assert len(seen) == 1
