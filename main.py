@@ -56,7 +56,7 @@ class Parser(argparse.ArgumentParser):
     """Refuses in one line: argparse's own usage block is for `--help`."""
 
     def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message} (see main.py {self.prog.split()[-1]} --help)")
+        raise BadInput(f"{message} (see {self.prog} --help)")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -100,6 +100,7 @@ def candle_options(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; every failure is one line on stderr and an exit code."""
+    logging.getLogger("dotenv").setLevel(logging.ERROR)  # a bad line of .env is told once, by us
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or (words[0].startswith("-") and words[0] not in {"-h", "--help"}):
         words.insert(0, "run")
@@ -122,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:  # a full or closed stdout, a folder that went away
+        return fail(error, 1)
 
 
 def fail(error: object, code: int) -> int:
@@ -174,11 +177,12 @@ def make_plan(args: argparse.Namespace, settings: Settings) -> Plan:
     config = apply_overrides(read_config(config_file()), args.overrides)
     files = load_files(args, config.instruments)
     symbols = tuple(file.series.symbol for file in files) or config.symbols
+    chosen = args.council if args.council is not None else settings.council_mode or config.council_mode
     return Plan(
         symbols=symbols,
         interval=files[0].series.interval if files else config.interval,
         config=config,
-        council_mode=council_mode(args.council or settings.council_mode or config.council_mode),
+        council_mode=council_mode(chosen),
         files=files,
         funding=load_fundings(args.funding, symbols),
     )
@@ -187,7 +191,7 @@ def make_plan(args: argparse.Namespace, settings: Settings) -> Plan:
 def config_file() -> Path:
     """The folder's own config.json, else the one that came with the program."""
     own = Path("config.json")
-    return own if own.exists() else HERE / own
+    return own if own.exists() or own.is_symlink() else HERE / own
 
 
 def council_mode(name: str) -> str:
@@ -448,12 +452,23 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, li
             terminal = Terminal(session.journal, session.journal_start, lambda line: print(line, file=sys.stderr))
             stack.callback(asyncio.create_task(terminal.run(), name="terminal").cancel)
         ended = await trade(session, stop)
-        if ended:
-            await session.conversation.drain()
+        if ended and await drained(session.conversation, stop):
             ledger.finish()
             with Outcome(plan.symbols) as outcome:
                 await hear_again(session.journal, outcome)
                 print_outcome(plan, outcome, session.book, as_json=as_json)
+
+
+async def drained(conversation: Conversation, stop: asyncio.Event) -> bool:
+    """Wait until every message has been sent; False when somebody asks to stop before that (they wait on disk)."""
+    sending = asyncio.create_task(conversation.drain())
+    asked = asyncio.create_task(stop.wait())
+    await asyncio.wait({sending, asked}, return_when=asyncio.FIRST_COMPLETED)
+    done = sending.done()
+    for task in (sending, asked):
+        task.cancel()
+    await asyncio.gather(sending, asked, return_exceptions=True)
+    return done
 
 
 async def hear_again(journal: Journal, outcome: Outcome) -> None:
@@ -512,15 +527,17 @@ async def open_chat(settings: Settings, stack: contextlib.AsyncExitStack) -> Cha
 
 
 def open_ledger(plan: Plan, settings: Settings) -> LedgerFile:
-    """The paper exchange's own books. Another market, or one that came to its end, is a new account."""
+    """The paper exchange's own books: a file for each synthetic market, which waits for its return, and one for
+    candle files, which begins anew with another file or setting and after its end."""
     from trading.exchange.simulated.ledger import LedgerFile
 
     if plan.files:
-        key = f"files:{plan.fingerprint}"
+        key, name = f"files:{plan.fingerprint}", "exchange-replay.db"
     else:
         terms = (plan.config.market.seed, plan.symbols, str(plan.interval), plan.config.terms.initial_equity)
         key = f"synthetic:{terms}"
-    return LedgerFile(settings.data_dir / "exchange.db", key, lambda: str(10_000_000 + secrets.randbelow(89_999_999)))
+        name = f"exchange-{hashlib.sha256(key.encode()).hexdigest()[:8]}.db"
+    return LedgerFile(settings.data_dir / name, key, lambda: str(10_000_000 + secrets.randbelow(89_999_999)))
 
 
 def database_of(settings: Settings) -> str | Path:
@@ -546,6 +563,8 @@ async def open_session(
 ) -> Session:
     """Exchange, journal, trader and conversation of one account, recovered from what they kept."""
     from storage.journal import SqlJournal
+    from storage.queries import paused_last
+    from trading.events import TradingPaused
     from trading.model import exact
     from trading.trader import load_book
 
@@ -553,7 +572,14 @@ async def open_session(
     paper = paper_exchange(plan, feed, ledger, uid=ledger.uid, start=start, state=ledger.state, speed=speed)
     account = f"{settings.exchange}:{ledger.uid}"
     journal = SqlJournal(database, account, clock=wall_time)
+    await journal.check_end()
     book, sequence = await load_book(journal, exact(plan.config.terms.initial_equity))
+    if sequence == 0 and not plan.files and await paused_last(database):
+        # A new market is a new account, but who has paused does not want to trade on it either.
+        now = paper.clock.now()
+        paused = TradingPaused(at=now, by="the account before this one", command="inherited")
+        sequence = await journal.append([paused])
+        book.apply(paused)
     seat = Seat(account=account, badge=badge_of(plan, speed), journal=journal, book=book, sequence=sequence)
     source, missed = await warmed_up(plan, paper, book)
     trader = make_trader(plan, paper, seat, source)
@@ -699,6 +725,8 @@ def phone_command(args: argparse.Namespace) -> int:
         asyncio.run(serve())
     except (PhonePortInUse, PhoneStoreUnusable, OverflowError) as error:
         raise BadInput(f"--port {args.port}: {error}") from error
+    except OSError as error:
+        raise Misconfigured(f"{settings.data_dir} cannot be used ({error.strerror}): check DATA_DIR") from error
     return 0
 
 
@@ -743,4 +771,6 @@ async def check_database(settings: Settings, *, only_migrate: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C changes nothing any more
+    sys.exit(exit_code)

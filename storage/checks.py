@@ -20,7 +20,7 @@ from storage.journal import SqlJournal
 from storage.lock import InstanceLock
 from storage.queries import Records
 from trading import events
-from trading.errors import BadInput
+from trading.errors import BadInput, Misconfigured
 
 _JOURNAL: Final = tables.table(tables.Journal)
 _HEADS: Final = tables.table(tables.Heads)
@@ -95,7 +95,10 @@ def backup(database: Path, target: Path) -> None:
         raise BadInput(f"{target} cannot take the backup: name another file")
     partial = target.with_name(target.name + ".partial")
     partial.unlink(missing_ok=True)
-    prepare_file(partial)
+    try:
+        prepare_file(partial)
+    except Misconfigured:
+        raise BadInput(f"{target} cannot be written: name a file in a folder that exists") from None
     _copy(database, partial)
     quick_check(partial)
     partial.replace(target)
@@ -122,6 +125,9 @@ def restore(database: Path, source: Path, *, data_dir: Path) -> Path | None:
     """
     if not source.is_file():
         raise BadInput(f"there is no backup at {source}")
+    quick_check(source)
+    if not _ours(source):
+        raise BadInput(f"{source} is not a backup of Conclave's: name a file that db backup made")
     with InstanceLock(data_dir):
         fresh = database.with_name(database.name + ".restoring")
         fresh.unlink(missing_ok=True)
@@ -131,6 +137,16 @@ def restore(database: Path, source: Path, *, data_dir: Path) -> Path | None:
         aside = _set_aside(database)
         fresh.replace(database)
     return aside
+
+
+def _ours(source: Path) -> bool:
+    """Does the file hold our tables?"""
+    connection = sqlite3.connect(source)
+    try:
+        names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    finally:
+        connection.close()
+    return {"alembic_version", "journal", "heads"} <= names
 
 
 def _set_aside(database: Path) -> Path | None:

@@ -33,6 +33,7 @@ from storage import tables
 from storage.codec import decode, encode
 from storage.columns import MICROSECOND
 from storage.database import Database
+from storage.errors import CorruptDatabase
 from storage.projections import project
 from trading.errors import ConclaveError
 from trading.events import Event
@@ -172,6 +173,23 @@ class SqlJournal:
         wanted = select(_CURSORS.c.seq).where(_CURSORS.c.account == self._account, _CURSORS.c.name == name)
         async with self._db.read() as session:
             return (await session.execute(wanted)).scalar() or 0
+
+    async def check_end(self) -> None:
+        """A quick look at every start: does the journal end where it should? `CorruptDatabase` when it does not.
+
+        `verify` looks at all of it; this notices a lost end, an emptied journal and a lost head.
+        """
+        latest = select(_JOURNAL.c.seq, _JOURNAL.c.hash).where(_JOURNAL.c.account == self._account)
+        async with self._db.read() as session:
+            head = (await session.execute(_FIND_HEAD, {"of_account": self._account})).first()
+            last = (await session.execute(latest.order_by(_JOURNAL.c.seq.desc()).limit(1))).first()
+        known = None if head is None else (head.seq, head.hash)
+        found = None if last is None else (last.seq, last.hash)
+        if known != found:
+            raise CorruptDatabase(
+                f"the journal of {self._account} does not end where it should: look with main.py db check, "
+                "put a backup back with main.py db restore FILE"
+            )
 
     async def verify(self) -> int | None:
         """The first sequence number at which the chain is broken; None when it is whole.

@@ -18,7 +18,7 @@ from sqlmodel import col
 from storage import tables
 from storage.codec import decode
 from storage.database import Database
-from trading.events import Event, TradeClosed, VerdictReached
+from trading.events import Event, TradeClosed, TradingPaused, TradingResumed, VerdictReached
 from trading.model import EPOCH, BoolArray, FloatArray, IntArray
 
 _JOURNAL: Final = tables.table(tables.Journal)
@@ -165,3 +165,11 @@ class Records:
         async with self._db.read() as session:
             rows: Sequence[Any] = (await session.execute(wanted, values)).all()
         return rows
+
+
+async def paused_last(db: Database) -> bool:
+    """Whether the newest word on pausing, over all accounts of the database, is that it is paused."""
+    words = (TradingPaused.__name__, TradingResumed.__name__)
+    wanted = select(_JOURNAL.c.type).where(_JOURNAL.c.type.in_(words)).order_by(_JOURNAL.c.recorded_at.desc()).limit(1)
+    async with db.read() as session:
+        return (await session.execute(wanted)).scalar() == TradingPaused.__name__

@@ -7,6 +7,7 @@ missed are dealt with before anything new. There is no other start.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -42,11 +43,10 @@ class QueueInbox:
 
 async def load_book(journal: Journal, initial_equity: Decimal) -> tuple[Book, int]:
     """The book as the journal tells it: the last snapshot, then every event after it; and how far that is."""
-    kept = await journal.load_snapshot()
-    if kept is None:
-        book, seq = Book.opening(initial_equity), 0
-    else:
-        seq, book = kept[0], Book.restored(kept[1])
+    book, seq = Book.opening(initial_equity), 0
+    if kept := await journal.load_snapshot():
+        with contextlib.suppress(ValueError):  # a snapshot of another version: the journal knows it all
+            seq, book = kept[0], Book.restored(kept[1])
     while batch := await journal.read(seq):
         for recorded in batch:
             book.apply(recorded.event)

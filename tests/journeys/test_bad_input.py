@@ -390,7 +390,7 @@ WHOLE: dict[str, Case] = {
     ),
     "db backup onto a directory": Case(argv=("db", "backup", "data"), code=INPUT, names=("data",), prepare=(database,)),
 }
-CORRUPT = ("conclave.db", "exchange.db", "phone.db")
+CORRUPT = ("conclave.db", "exchange-replay.db", "phone.db")
 
 
 def held(done: Done, case: Case) -> None:

@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from trading.errors import Misconfigured
 from trading.exchange.simulated.venue import Order, Position
 from trading.model import Execution, OrderSide, OrderType, PlaceOrder, Purpose, Side, millis, utc
 
@@ -61,19 +62,27 @@ class LedgerFile:
     end, begins a new account with a new `uid`, so that nobody mistakes one ledger's state for another's."""
 
     def __init__(self, path: Path, key: str, new_uid: Callable[[], str]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o600)
-        path.chmod(0o600)
-        self._db = sqlite3.connect(path, isolation_level=None)
+            path.chmod(0o600)
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self.uid, self.state = self._load(key, new_uid)
+        except OSError as error:
+            raise Misconfigured(f"{path} cannot be opened ({error.strerror}): check DATA_DIR") from error
+        except (sqlite3.DatabaseError, ValueError, KeyError) as error:
+            raise Misconfigured(
+                f"{path} is damaged ({error}): move it away, and a new paper account begins"
+            ) from error
+
+    def _load(self, key: str, new_uid: Callable[[], str]) -> tuple[str, dict[str, Any] | None]:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(SCHEMA)
         row = self._db.execute("SELECT key, uid, finished, state FROM market").fetchone()
         if row is None or row[0] != key or row[2]:
             row = self._begin(key, new_uid())
-        self.uid: str = row[1]
-        self.state: dict[str, Any] | None = _decode_state(json.loads(row[3])) if row[3] else None
+        return row[1], _decode_state(json.loads(row[3])) if row[3] else None
 
     def _begin(self, key: str, uid: str) -> tuple[str, str, int, str | None]:
         self._db.execute("BEGIN IMMEDIATE")
