@@ -77,7 +77,7 @@ class Trader:
     async def start(self, now: datetime, missed: tuple[BarsClosed, ...] = ()) -> None:
         """Compare with the exchange, say what was found, then deal with the closes missed while away."""
         desk = self._desk
-        resumed = desk.book.last_close is not None
+        resumed = desk.book.badge != ""  # a session before this one is in the journal
         found = await reconcile(desk, now)
         await desk.record(
             ev.SessionStarted(

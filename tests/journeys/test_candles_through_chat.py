@@ -128,7 +128,8 @@ def test_killed_again_and_again(place: Place) -> None:
             kills += 1
         with phone(place) as only:
             reached = newest(only.chat)
-            assert len([m for m in bot(only.messages()) if "Conclave starts" in headline(m)]) == 1
+            begun = [m for m in bot(only.messages()) if "Conclave starts" in headline(m)]
+            assert 1 <= len(begun) <= 1 + kills, "it starts once; a kill may double the message"
     finished = run(place, *argv)
     found = the_object(finished)
     assert found["trades"] == expected["trades"]
