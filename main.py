@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
+from trading import crashpoints
 from trading.errors import AnotherInstance, BadInput, ConclaveError, Misconfigured
 
 if TYPE_CHECKING:
@@ -408,6 +409,8 @@ def run_command(args: argparse.Namespace) -> int:
     from storage.lock import InstanceLock
 
     os.umask(0o077)
+    if name := os.environ.get("CONCLAVE_CRASHPOINT"):  # set by the fault tests alone
+        crashpoints.arm(name)
     settings = read_settings()
     with InstanceLock(settings.data_dir):  # before the heavy imports
         plan = make_plan(args, settings)
