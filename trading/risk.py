@@ -190,6 +190,9 @@ class Limits(Parameters):
     max_slip_atr: float = param(0.25, "price may move this many ATR between decision and order")
 
 
+PAUSED = Refused(rule="paused", reason="trading is paused: /resume takes entries again")
+
+
 def breached(limits: Limits, facts: AccountFacts, new_risk: float) -> list[Refused]:
     """Every account limit that forbids a new entry now; `new_risk` is its fraction of equity."""
     found: list[Refused] = []
@@ -198,7 +201,7 @@ def breached(limits: Limits, facts: AccountFacts, new_risk: float) -> list[Refus
         if bad:
             found.append(Refused(rule=rule, reason=reason))
 
-    check(facts.paused, "paused", "trading is paused: /resume takes entries again")
+    check(facts.paused, PAUSED.rule, PAUSED.reason)
     check(facts.day_r <= -limits.daily_loss_r, "daily_loss", f"today's loss is {-facts.day_r:.1f}R")
     check(facts.week_r <= -limits.weekly_loss_r, "weekly_loss", f"this week's loss is {-facts.week_r:.1f}R")
     check(facts.drawdown >= limits.max_drawdown, "drawdown", f"drawdown is {facts.drawdown:.1%}")

@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from trading.model import AccountFacts, Proposal, Side
-from trading.risk import Limits, breached
+from trading.risk import PAUSED, Limits, breached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +101,10 @@ class PageGuards:
         new_risk: float,
         hazard_text: str = "",
     ) -> tuple[Objection, ...]:
-        """The knife on this bar, or nothing."""
-        objection = knife_objection(proposal.side, hazard=hazard, latched=False, text=hazard_text)
-        return (objection,) if objection else ()
+        """The knife on this bar, or a pause: that is no guard of the page, it is the owner's word."""
+        found = [knife_objection(proposal.side, hazard=hazard, latched=False, text=hazard_text)]
+        found.append(Objection(rule=PAUSED.rule, reason=PAUSED.reason) if facts.paused else None)
+        return tuple(objection for objection in found if objection)
 
     def before_order(
         self, proposal: Proposal, atr: float | None, last_price: Decimal, age_bars: float = 0.0

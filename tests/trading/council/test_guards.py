@@ -207,3 +207,10 @@ def test_a_found_rule_stays_found_when_more_is_wrong() -> None:
     guards: Guards = FULL
     found = guards.before_council(proposal(), broken, None, True, True, 0.01)
     assert [objection.rule for objection in found] == ["knife", "atr", "numbers"]
+
+
+@pytest.mark.parametrize("guards", [FULL, PAGE])
+def test_a_pause_holds_whatever_the_council(guards: Guards) -> None:
+    """Without a council there are no limits, but the owner's word still counts."""
+    found = guards.before_council(proposal(), account(paused=True), ATR, False, False, 0.01)
+    assert [each.rule for each in found] == ["paused"]
