@@ -385,7 +385,7 @@ def test_any_override(name: str, text: str) -> None:
     """Whatever is typed: that value, or a refusal that names it in one line."""
     try:
         value = apply_overrides(TradingConfig(), [f"{name}={text}"]).params("BTCUSDT")[name]
-        fine = float(value) == float(text)
+        fine = float(value) == float(text.strip())
     except BadInput as error:
         fine = str(error).startswith(f"--set {name}: ") and "\n" not in str(error)
     assert fine
