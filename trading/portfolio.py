@@ -48,8 +48,6 @@ class Holding:
     risk_per_unit: Decimal
     signal_time: datetime
     entry_time: datetime
-    entry_bar_done: bool = False
-    opened_qty: Decimal = ZERO
     fees: Decimal = ZERO
     funding: Decimal = ZERO
     exit_value: Decimal = ZERO
@@ -291,7 +289,7 @@ class Book:
         if holding is not None:  # a further part of the same entry
             total = holding.qty + fill.qty
             holding.entry_price = (holding.entry_price * holding.qty + fill.price * fill.qty) / total
-            holding.qty, holding.opened_qty = total, holding.opened_qty + fill.qty
+            holding.qty = total
             holding.fees += fill.fee
             return
         self.holdings[order.symbol] = Holding(
@@ -299,7 +297,6 @@ class Book:
             side=Side.LONG if order.side is OrderSide.BUY else Side.SHORT,
             verdict_id=order.verdict_id,
             qty=fill.qty,
-            opened_qty=fill.qty,
             entry_price=fill.price,
             stop=order.stop,
             take_profit=order.take_profit,
@@ -346,7 +343,7 @@ class Book:
         self.results.turn_to(event.at)
         for mark in event.marks:
             if holding := self.holdings.get(mark.symbol):
-                holding.best, holding.worst, holding.entry_bar_done = mark.best, mark.worst, True
+                holding.best, holding.worst = mark.best, mark.worst
 
     def _adjusted(self, event: ev.CashAdjusted) -> None:
         self.cash += event.amount
