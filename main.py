@@ -17,12 +17,12 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from trading import crashpoints
@@ -35,15 +35,20 @@ if TYPE_CHECKING:
     from research.report import Outcome
     from storage.database import Database
     from storage.journal import SqlJournal
+    from trading.exchange.bybit.exchange import BybitExchange
     from trading.exchange.simulated.ledger import LedgerFile
-    from trading.exchange.simulated.market import Feed, Market, SimulatedClock
-    from trading.exchange.simulated.memory import MemoryExchange
-    from trading.exchange.simulated.venue import Keeper, Venue
+    from trading.exchange.simulated.live import LiveMarket
+    from trading.exchange.simulated.market import Feed, FollowedPace, Market, SimulatedClock
+    from trading.exchange.simulated.pace import WirePace
+    from trading.exchange.simulated.service import PaperExchange
+    from trading.exchange.simulated.venue import Venue
     from trading.model import Candle, CandleSeries, Instrument
     from trading.portfolio import Book
-    from trading.ports import BarsClosed, Council, Journal, Pace
+    from trading.ports import BarsClosed, Broker, Clock, Council, Journal, MarketData, Pace
     from trading.signals import RollingWindow, SignalSource
     from trading.trader import QueueInbox, Trader
+
+T = TypeVar("T")
 
 HERE = Path(__file__).resolve().parent
 WARM_UP_BARS = 2400
@@ -67,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="everything: exchange, trader, council, chat (the default command)")
     candle_options(run)
-    run.add_argument("--speed", type=float, help="market time per wall time; 0 is as fast as the engine follows")
+    speed_option(run)
     shown = run.add_mutually_exclusive_group()
     shown.add_argument("--dashboard", action="store_true", help="status lines in the terminal (the default)")
     shown.add_argument("--no-dashboard", action="store_true", help="no status lines")
@@ -76,6 +81,13 @@ def build_parser() -> argparse.ArgumentParser:
     replay = commands.add_parser("replay", help="candle files through strategy, council and venue; no chat")
     candle_options(replay)
     replay.set_defaults(action=replay_command)
+
+    exchange = commands.add_parser("exchange", help="the paper exchange's wire face alone")
+    market_options(exchange)
+    speed_option(exchange)
+    exchange.add_argument("--port", type=int, required=True)
+    exchange.add_argument("--history", type=int, default=0, metavar="BARS", help="bars that are history at the start")
+    exchange.set_defaults(action=exchange_command)
 
     phone = commands.add_parser("phone", help="the embedded Telegram alone")
     phone.add_argument("--port", type=int, required=True)
@@ -90,13 +102,23 @@ def build_parser() -> argparse.ArgumentParser:
 
 def candle_options(parser: argparse.ArgumentParser) -> None:
     """What `run` and `replay` share."""
+    market_options(parser)
+    parser.add_argument("--council", metavar="MODE", help="off or rules")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else")
+
+
+def speed_option(parser: argparse.ArgumentParser) -> None:
+    """How fast market time goes."""
+    parser.add_argument("--speed", type=float, help="market time per wall time; 0 is as fast as the engine follows")
+
+
+def market_options(parser: argparse.ArgumentParser) -> None:
+    """What the market is made of."""
     parser.add_argument("--candles", action="extend", nargs="+", default=[], metavar="[SYMBOL=]FILE")
     parser.add_argument("--symbol", help="the symbol of the candle file")
     parser.add_argument("--interval", type=int, metavar="MINUTES", help="bar length, if not the file's spacing")
     parser.add_argument("--funding", action="append", default=[], metavar="[SYMBOL=]FILE")
-    parser.add_argument("--council", metavar="MODE", help="off or rules")
     parser.add_argument("--set", action="append", default=[], metavar="name=value", dest="overrides")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -178,7 +200,8 @@ def make_plan(args: argparse.Namespace, settings: Settings) -> Plan:
     config = apply_overrides(read_config(config_file()), args.overrides)
     files = load_files(args, config.instruments)
     symbols = tuple(file.series.symbol for file in files) or config.symbols
-    chosen = args.council if args.council is not None else settings.council_mode or config.council_mode
+    asked: str | None = getattr(args, "council", None)
+    chosen = asked if asked is not None else settings.council_mode or config.council_mode
     return Plan(
         symbols=symbols,
         interval=files[0].series.interval if files else config.interval,
@@ -255,42 +278,15 @@ def load_fundings(words: Sequence[str], symbols: tuple[str, ...]) -> dict[str, d
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paper:
-    """A paper exchange in this process: the venue, the market that walks it, and the face the trader talks to."""
+class Floor:
+    """What a trader trades on: prices and orders of one account, time, pace, and what it is told."""
 
-    venue: Venue
-    market: Market
-    clock: SimulatedClock
+    market: MarketData
+    broker: Broker
+    clock: Clock
     pace: Pace
     inbox: QueueInbox
-    face: MemoryExchange
-
-
-def paper_exchange(
-    plan: Plan,
-    feed: Feed,
-    keeper: Keeper,
-    *,
-    uid: str,
-    start: datetime,
-    state: Mapping[str, Any] | None = None,
-    speed: float = 0.0,
-) -> Paper:
-    """Build it, with its books and its clock as they were kept, or at `start`."""
-    from trading.exchange.simulated.market import Market, ReleasePace, SimulatedClock
-    from trading.exchange.simulated.memory import MemoryExchange
-    from trading.exchange.simulated.venue import Venue
-    from trading.trader import QueueInbox
-
-    venue = Venue(plan.instruments, plan.config.terms, keeper, funding=plan.funding)
-    inbox, clock, pace = QueueInbox(), SimulatedClock(), ReleasePace()
-    market = Market(venue, feed, pace, clock, inbox.put, speed=speed)
-    market.start_at(start)
-    if state is not None:
-        venue.restore(state)
-        clock.market_time = venue.now
-    face = MemoryExchange(venue, market, inbox, uid)
-    return Paper(venue=venue, market=market, clock=clock, pace=pace, inbox=inbox, face=face)
+    quotes: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,9 +300,7 @@ class Seat:
     sequence: int
 
 
-def make_trader(
-    plan: Plan, paper: Paper, seat: Seat, source: SignalSource
-) -> Trader:
+def make_trader(plan: Plan, floor: Floor, seat: Seat, source: SignalSource) -> Trader:
     """The trader at its desk."""
     from trading.council.guards import FullGuards, PageGuards
     from trading.council.packet import PacketTerms
@@ -331,16 +325,16 @@ def make_trader(
         instruments=plan.instruments,
         book=seat.book,
         journal=seat.journal,
-        market=paper.face,
-        broker=paper.face,
+        market=floor.market,
+        broker=floor.broker,
         council=council,
         guards=PageGuards() if off else FullGuards(plan.config.limits),
         signals=source,
-        clock=paper.clock,
+        clock=floor.clock,
         knife_bars=packet.knife_lookback,
         sequence=seat.sequence,
     )
-    return Trader(desk, paper.inbox, paper.pace, badge=seat.badge, quotes=paper.venue.last)
+    return Trader(desk, floor.inbox, floor.pace, badge=seat.badge, quotes=floor.quotes)
 
 
 # ----------------------------------------------------------------------------------------------------------- replay
@@ -361,24 +355,38 @@ async def replay(plan: Plan, *, as_json: bool) -> None:
     """Run the files to their end and print the outcome. Memory grows with the bars, not with the trades."""
     from research.report import Outcome
     from storage.memory import MemoryJournal
-    from trading.exchange.simulated.ledger import MemoryKeeper
-    from trading.exchange.simulated.market import FileFeed
-    from trading.model import exact, utc
+    from trading.model import exact
     from trading.portfolio import Book
     from trading.signals import WholeSeries
 
     series = [file.series for file in plan.files]
-    start = utc(min(file.first for file in plan.files))
-    paper = paper_exchange(plan, FileFeed(series), MemoryKeeper(), uid="replay", start=start)
+    floor, market = memory_floor(plan)
     book = Book.opening(exact(plan.config.terms.initial_equity))
     journal, source = MemoryJournal(keep=1000), WholeSeries(plan.config.strategy, series)
     seat = Seat(account="replay", badge="REPLAY", journal=journal, book=book, sequence=0)
-    trader = make_trader(plan, paper, seat, source)
+    trader = make_trader(plan, floor, seat, source)
     with Outcome(plan.symbols) as outcome:
         journal.listen(outcome.hear)
-        await trader.start(start)
-        await asyncio.gather(paper.market.run(), trader.run())
+        await trader.start(floor.clock.now())
+        await asyncio.gather(market.run(), trader.run())
         print_outcome(plan, outcome, book, as_json=as_json)
+
+
+def memory_floor(plan: Plan) -> tuple[Floor, Market]:
+    """A paper exchange in this process without a wire, and the market that walks the plan's files on it."""
+    from trading.exchange.simulated.ledger import MemoryKeeper
+    from trading.exchange.simulated.market import Market, ReleasePace, SimulatedClock
+    from trading.exchange.simulated.memory import MemoryExchange
+    from trading.exchange.simulated.venue import Venue
+    from trading.trader import QueueInbox
+
+    feed, start = feed_of(plan)
+    venue = Venue(plan.instruments, plan.config.terms, MemoryKeeper(), funding=plan.funding)
+    inbox, clock, pace = QueueInbox(), SimulatedClock(), ReleasePace()
+    market = Market(venue, feed, pace, clock, inbox.put)
+    market.start_at(start)
+    face = MemoryExchange(venue, market, inbox, "replay")
+    return Floor(market=face, broker=face, clock=clock, pace=pace, inbox=inbox, quotes=venue.last), market
 
 
 def print_outcome(plan: Plan, outcome: Outcome, book: Book, *, as_json: bool) -> None:
@@ -414,15 +422,30 @@ def run_command(args: argparse.Namespace) -> int:
     settings = read_settings()
     with InstanceLock(settings.data_dir):  # before the heavy imports
         plan = make_plan(args, settings)
-        if settings.feed == "replay" and not plan.files:
-            raise BadInput("FEED=replay needs a candle file: main.py run --candles FILE")
-        speed = plan.config.market.speed if args.speed is None else args.speed
-        if not (math.isfinite(speed) and speed >= 0):
-            raise BadInput("--speed must be a number of at least 0 (0 is as fast as the engine follows)")
+        check_exchange(plan, settings)
+        speed = speed_of(plan, args)
         start_logging("WARNING" if args.no_dashboard else settings.log_level)
         lines = not (args.no_dashboard or args.json)
         asyncio.run(run(plan, settings, speed=speed, as_json=args.json, lines=lines))
     return 0
+
+
+def check_exchange(plan: Plan, settings: Settings) -> None:
+    """What is asked for must fit the exchange that it is asked of."""
+    if settings.feed == "replay" and not plan.files:
+        raise BadInput("FEED=replay needs a candle file: main.py run --candles FILE")
+    if settings.exchange != "paper" and plan.files:
+        raise BadInput(f"--candles are for paper trading: EXCHANGE={settings.exchange} has its own prices")
+    if settings.exchange == "live" and plan.council_mode == "off":
+        raise BadInput("--council off is refused with EXCHANGE=live: real money is not traded without its guards")
+
+
+def speed_of(plan: Plan, args: argparse.Namespace) -> float:
+    """Market time per wall time."""
+    speed: float = plan.config.market.speed if args.speed is None else args.speed
+    if not (math.isfinite(speed) and speed >= 0):
+        raise BadInput("--speed must be a number of at least 0 (0 is as fast as the engine follows)")
+    return speed
 
 
 def start_logging(level: str) -> None:
@@ -443,35 +466,44 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, li
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         chat = await open_chat(settings, stack)
-        ledger = open_ledger(plan, settings)
-        stack.callback(ledger.close)
+        paper = await open_paper(plan, settings, speed, stack)
         database = await open_database(database_of(settings))
         stack.push_async_callback(database.close)
-        session = await open_session(plan, settings, ledger, database, chat, speed)
-        stack.push_async_callback(session.conversation.stop)
         print(f"Chat: {chat.shown}  (Ctrl-C leaves, the next start carries on)", file=sys.stderr, flush=True)
+        link = open_link(plan, settings, paper, stack)
+        session = await unless(stop, open_session(plan, settings, link, database, chat, speed))
+        if session is None:
+            return
+        stack.push_async_callback(session.conversation.stop)
         await session.conversation.start()
         if lines:
             terminal = Terminal(session.journal, session.journal_start, lambda line: print(line, file=sys.stderr))
             stack.callback(asyncio.create_task(terminal.run(), name="terminal").cancel)
-        ended = await trade(session, stop)
-        if ended and await drained(session.conversation, stop):
-            ledger.finish()
+        ended = await trade(session, paper, stop)
+        if ended and await unless(stop, drained(session.conversation)):
+            if paper is not None:
+                paper.finish()
             with Outcome(plan.symbols) as outcome:
                 await hear_again(session.journal, outcome)
                 print_outcome(plan, outcome, session.book, as_json=as_json)
 
 
-async def drained(conversation: Conversation, stop: asyncio.Event) -> bool:
-    """Wait until every message has been sent; False when somebody asks to stop before that (they wait on disk)."""
-    sending = asyncio.create_task(conversation.drain())
-    asked = asyncio.create_task(stop.wait())
-    await asyncio.wait({sending, asked}, return_when=asyncio.FIRST_COMPLETED)
-    done = sending.done()
-    for task in (sending, asked):
-        task.cancel()
-    await asyncio.gather(sending, asked, return_exceptions=True)
-    return done
+async def drained(conversation: Conversation) -> bool:
+    """True once every message has been sent; what waits at a stop waits on disk."""
+    await conversation.drain()
+    return True
+
+
+async def unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """The result of some work, or None when somebody asks to stop before it is done."""
+    task = asyncio.ensure_future(work)
+    asked = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+    done = task.done()
+    for each in (task, asked):
+        each.cancel()
+    await asyncio.gather(task, asked, return_exceptions=True)
+    return task.result() if done else None
 
 
 async def hear_again(journal: Journal, outcome: Outcome) -> None:
@@ -529,18 +561,142 @@ async def open_chat(settings: Settings, stack: contextlib.AsyncExitStack) -> Cha
     return Chat(api_url=phone.url, token=secret, owner=owner or 1, embedded=True)
 
 
+async def open_paper(
+    plan: Plan, settings: Settings, speed: float, stack: contextlib.AsyncExitStack
+) -> PaperExchange | None:
+    """The paper exchange of this process, on a free port; None when the exchange is somewhere else."""
+    if settings.exchange != "paper" or settings.bybit_rest_url is not None:
+        return None
+    paper = make_paper(plan, settings, speed, port=0)
+    stack.push_async_callback(paper.stop)
+    await paper.start()
+    return paper
+
+
+def make_paper(plan: Plan, settings: Settings, speed: float, *, port: int, history: int = 0) -> PaperExchange:
+    """A paper exchange on the plan's market, with the books it kept."""
+    from trading.exchange.simulated.service import PaperExchange
+
+    live = settings.feed == "live" and not plan.files
+    speed = 1.0 if live else speed
+    key, secret = settings.keys
+    return PaperExchange(
+        plan.instruments,
+        plan.config.terms,
+        open_ledger(plan, settings),
+        live_market(plan, settings) if live else bar_market(plan, speed, history),
+        funding=plan.funding,
+        key=key,
+        secret=secret,
+        port=port,
+        speed=speed,
+    )
+
+
+def bar_market(plan: Plan, speed: float, history: int) -> Callable[[Venue, FollowedPace, SimulatedClock], Market]:
+    """A market that walks the plan's bars."""
+    from trading.exchange.simulated.market import Market
+
+    feed, start = feed_of(plan, history)
+
+    def make(venue: Venue, pace: FollowedPace, clock: SimulatedClock) -> Market:
+        market = Market(venue, feed, pace, clock, lambda _: None, speed=speed)
+        market.start_at(start)
+        return market
+
+    return make
+
+
+def live_market(plan: Plan, settings: Settings) -> Callable[[Venue, FollowedPace, SimulatedClock], LiveMarket]:
+    """A market on Bybit's own prices, or on those of FEED_REST_URL."""
+    from trading.exchange.bybit.clock import HeardClock
+    from trading.exchange.bybit.endpoints import endpoints_of
+    from trading.exchange.bybit.prices import BybitPrices
+    from trading.exchange.bybit.rest import BybitRest
+    from trading.exchange.simulated.live import LiveMarket
+    from trading.signals import RollingWindow
+
+    endpoints = endpoints_of("live", settings.feed_rest_url, settings.feed_ws_url)
+    rest = BybitRest(endpoints.rest)
+    prices = BybitPrices(rest, endpoints, plan.symbols, plan.interval, HeardClock())
+    bars = RollingWindow.wanted(plan.config.strategy)
+
+    def make(venue: Venue, pace: FollowedPace, clock: SimulatedClock) -> LiveMarket:
+        return LiveMarket(venue, prices, plan.symbols, plan.interval, clock, bars=bars)
+
+    return make
+
+
 def open_ledger(plan: Plan, settings: Settings) -> LedgerFile:
-    """The paper exchange's own books: a file for each synthetic market, which waits for its return, and one for
+    """The paper exchange's own books: a file for each endless market, which waits for its return, and one for
     candle files, which begins anew with another file or setting and after its end."""
     from trading.exchange.simulated.ledger import LedgerFile
 
     if plan.files:
         key, name = f"files:{plan.fingerprint}", "exchange-replay.db"
+    elif settings.feed == "live":
+        key, name = f"live:{plan.symbols, plan.config.terms.initial_equity}", "exchange-live.db"
     else:
         terms = (plan.config.market.seed, plan.symbols, str(plan.interval), plan.config.terms.initial_equity)
         key = f"synthetic:{terms}"
         name = f"exchange-{hashlib.sha256(key.encode()).hexdigest()[:8]}.db"
     return LedgerFile(settings.data_dir / name, key, lambda: str(10_000_000 + secrets.randbelow(89_999_999)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """The line to an exchange: the adapter, its clock, and for a paper exchange its pace control."""
+
+    exchange: BybitExchange
+    clock: Clock
+    pace: WirePace | None
+    inbox: QueueInbox
+    url: str
+
+    @property
+    def floor(self) -> Floor:
+        """As the trader sees it."""
+        from trading.exchange.simulated.market import ReleasePace
+
+        return Floor(
+            market=self.exchange,
+            broker=self.exchange,
+            clock=self.clock,
+            pace=self.pace or ReleasePace(),
+            inbox=self.inbox,
+            quotes=self.exchange.quotes,
+        )
+
+
+def open_link(
+    plan: Plan, settings: Settings, paper: PaperExchange | None, stack: contextlib.AsyncExitStack
+) -> Link:
+    """The adapter of the chosen exchange; nothing is asked yet."""
+    from trading.exchange.bybit.clock import HeardClock, WallClock
+    from trading.exchange.bybit.endpoints import endpoints_of
+    from trading.exchange.bybit.exchange import BybitExchange
+    from trading.exchange.bybit.rest import BybitRest
+    from trading.exchange.simulated.pace import WirePace
+    from trading.trader import QueueInbox
+
+    rest_url, ws_url = settings.bybit_rest_url, settings.bybit_ws_url
+    if paper is not None:
+        rest_url, ws_url = paper.url, paper.ws_url
+    endpoints = endpoints_of(settings.exchange, rest_url, ws_url)
+    inbox = QueueInbox()
+    key, secret = settings.keys
+    rest = BybitRest(endpoints.rest, key=key, secret=secret)
+    stack.callback(rest.close)
+    clock = HeardClock() if settings.exchange == "paper" else WallClock(lambda: rest.offset)
+    exchange = BybitExchange(
+        rest, endpoints, symbols=plan.symbols, interval=plan.interval, inbox=inbox, clock=clock, key=key, secret=secret
+    )
+    stack.push_async_callback(exchange.stop)
+    pace = None
+    if settings.exchange == "paper":
+        pace = WirePace(endpoints.public.removesuffix("/v5/public/linear"), inbox, clock)
+        stack.push_async_callback(pace.stop)
+    return Link(exchange=exchange, clock=clock, pace=pace, inbox=inbox, url=endpoints.rest)
 
 
 def database_of(settings: Settings) -> str | Path:
@@ -553,7 +709,7 @@ def database_of(settings: Settings) -> str | Path:
 class Session:
     """Everything of a run that must be kept going."""
 
-    paper: Paper
+    inbox: QueueInbox
     trader: Trader
     journal: SqlJournal
     journal_start: int
@@ -562,34 +718,28 @@ class Session:
 
 
 async def open_session(
-    plan: Plan, settings: Settings, ledger: LedgerFile, database: Database, chat: Chat, speed: float
+    plan: Plan, settings: Settings, link: Link, database: Database, chat: Chat, speed: float
 ) -> Session:
     """Exchange, journal, trader and conversation of one account, recovered from what they kept."""
     from storage.journal import SqlJournal
-    from storage.queries import paused_last
-    from trading.events import TradingPaused
-    from trading.model import exact
     from trading.trader import load_book
 
-    feed, start = feed_of(plan)
-    paper = paper_exchange(plan, feed, ledger, uid=ledger.uid, start=start, state=ledger.state, speed=speed)
-    account = f"{settings.exchange}:{ledger.uid}"
+    account = f"{settings.exchange}:{await reached(link)}"
+    if link.pace is not None:
+        await link.pace.start()
+    await link.exchange.start()
+    floor = link.floor
     journal = SqlJournal(database, account, clock=wall_time)
     await journal.check_end()
-    book, sequence = await load_book(journal, exact(plan.config.terms.initial_equity))
-    if sequence == 0 and not plan.files and await paused_last(database):
-        # A new market is a new account, but who has paused does not want to trade on it either.
-        now = paper.clock.now()
-        paused = TradingPaused(at=now, by="the account before this one", command="inherited")
-        sequence = await journal.append([paused])
-        book.apply(paused)
-    seat = Seat(account=account, badge=badge_of(plan, speed), journal=journal, book=book, sequence=sequence)
-    source, missed = await warmed_up(plan, paper, book)
-    trader = make_trader(plan, paper, seat, source)
-    await trader.start(paper.clock.now(), missed)
-    conversation = make_conversation(settings, chat, database, journal, trader, paper.clock, seat)
+    book, sequence = await load_book(journal, await opening_equity(plan, settings, floor))
+    sequence = await inherit_pause(plan, settings, database, floor, book, sequence, journal)
+    seat = Seat(account=account, badge=badge_of(plan, settings, speed), journal=journal, book=book, sequence=sequence)
+    source, missed, link.exchange.delivered_up_to = await warmed_up(plan, floor, book)
+    trader = make_trader(plan, floor, seat, source)
+    await trader.start(floor.clock.now(), missed)
+    conversation = make_conversation(settings, chat, database, journal, trader, floor.clock, seat)
     return Session(
-        paper=paper,
+        inbox=link.inbox,
         trader=trader,
         journal=journal,
         journal_start=sequence,
@@ -598,13 +748,59 @@ async def open_session(
     )
 
 
-def feed_of(plan: Plan) -> tuple[Feed, datetime]:
-    """The bars and where the market starts: a file at its first bar, the synthetic market after a long history."""
+async def reached(link: Link) -> str:
+    """The account's id, once the exchange answers; that it does not yet is said once."""
+    from trading.errors import OutcomeUnknown, Rejected, Transient
+
+    said = False
+    while True:
+        try:
+            return await link.exchange.account_id()
+        except Rejected as refusal:
+            raise Misconfigured(f"BYBIT_KEY: {link.url} refuses it: {refusal}") from refusal
+        except (Transient, OutcomeUnknown):
+            if not said:
+                print(f"{link.url} cannot be reached: no entries until it answers", file=sys.stderr, flush=True)
+            said = True
+            await asyncio.sleep(1)
+
+
+async def opening_equity(plan: Plan, settings: Settings, floor: Floor) -> Decimal:
+    """What the account begins with: the paper exchange's terms, or what the wallet holds."""
+    from trading.model import exact
+
+    if settings.exchange == "paper":
+        return exact(plan.config.terms.initial_equity)
+    return (await floor.broker.snapshot()).cash or Decimal(0)
+
+
+async def inherit_pause(
+    plan: Plan, settings: Settings, database: Database, floor: Floor, book: Book, sequence: int, journal: Journal
+) -> int:
+    """Real money starts paused every time; and who has paused before does not want to trade on a new market."""
+    from storage.queries import paused_last
+    from trading.events import TradingPaused
+
+    now = floor.clock.now()
+    if settings.exchange == "live" and not book.paused:
+        paused = TradingPaused(at=now, by="the start with real money", command=f"start:{wall_time().isoformat()}")
+    elif sequence == 0 and not plan.files and await paused_last(database):
+        paused = TradingPaused(at=now, by="the account before this one", command="inherited")
+    else:
+        return sequence
+    sequence = await journal.append([paused])
+    book.apply(paused)
+    return sequence
+
+
+def feed_of(plan: Plan, history: int = 0) -> tuple[Feed, datetime]:
+    """The bars and where the market starts: a file after `history` bars, the synthetic market after a long history."""
     from trading.exchange.simulated.market import FileFeed, GrowingFeed
     from trading.model import utc
 
     if plan.files:
-        return FileFeed([file.series for file in plan.files]), utc(min(file.first for file in plan.files))
+        start = utc(min(file.first for file in plan.files)) + history * plan.interval
+        return FileFeed([file.series for file in plan.files]), start
     from research.synthetic import synthetic
 
     minutes, seed = plan.interval // timedelta(minutes=1), plan.config.market.seed
@@ -616,15 +812,17 @@ def feed_of(plan: Plan) -> tuple[Feed, datetime]:
     return feed, utc(int(feed.series()[0].timestamp[WARM_UP_BARS]))
 
 
-def badge_of(plan: Plan, speed: float) -> str:
+def badge_of(plan: Plan, settings: Settings, speed: float) -> str:
     """What every message begins with."""
-    if not plan.files:
-        return "PAPER"
+    if settings.exchange != "paper" or not plan.files:
+        return settings.exchange.upper()
     return f"REPLAY ×{speed:g}" if speed else "REPLAY"
 
 
-async def warmed_up(plan: Plan, paper: Paper, book: Book) -> tuple[RollingWindow, tuple[BarsClosed, ...]]:
-    """A window of history up to the last close that was dealt with, and the closes missed since."""
+async def warmed_up(
+    plan: Plan, floor: Floor, book: Book
+) -> tuple[RollingWindow, tuple[BarsClosed, ...], datetime | None]:
+    """A window of history up to the last close that was dealt with, the closes missed since, and the newest."""
     import numpy as np
 
     from trading.model import millis
@@ -633,17 +831,22 @@ async def warmed_up(plan: Plan, paper: Paper, book: Book) -> tuple[RollingWindow
 
     strategy = plan.config.strategy
     known: list[CandleSeries] = []
+    newest: datetime | None = book.last_close
     late: dict[datetime, list[Candle]] = {}
     for symbol in plan.symbols:
-        series = await paper.face.history(symbol, RollingWindow.wanted(strategy))
+        series = await floor.market.history(symbol, RollingWindow.wanted(strategy))
         done = len(series)
         if book.last_close is not None:
             done = int(np.searchsorted(series.timestamp, millis(book.last_close - plan.interval), "right"))
         known.append(series.between(0, done))
+        if len(series):
+            newest = max(filter(None, (newest, series.candle(len(series) - 1).close_time)))
         for candle in series.candles(done):
             late.setdefault(candle.close_time, []).append(candle)
-    missed = tuple(BarsClosed(close_time=at, candles=tuple(late[at])) for at in sorted(late))
-    return RollingWindow(strategy, known), missed
+    missed = tuple(
+        BarsClosed(close_time=at, candles=tuple(late[at]), late=at != newest) for at in sorted(late)
+    )
+    return RollingWindow(strategy, known), missed, newest
 
 
 def make_conversation(
@@ -652,7 +855,7 @@ def make_conversation(
     database: Database,
     journal: SqlJournal,
     trader: Trader,
-    clock: SimulatedClock,
+    clock: Clock,
     seat: Seat,
 ) -> Conversation:
     """The bot and its people."""
@@ -679,21 +882,21 @@ def make_conversation(
     )
 
 
-async def trade(session: Session, stop: asyncio.Event) -> bool:
+async def trade(session: Session, paper: PaperExchange | None, stop: asyncio.Event) -> bool:
     """Run market and trader until the feed ends (True) or somebody asks to stop (False)."""
     from trading.ports import FeedEnded
 
-    market = asyncio.create_task(session.paper.market.run(), name="market")
     trader = asyncio.create_task(session.trader.run(), name="trader")
     asked = asyncio.create_task(stop.wait(), name="stop")
+    market = asyncio.create_task(paper.run() if paper else stop.wait(), name="market")
     try:
         await asyncio.wait({market, trader, asked}, return_when=asyncio.FIRST_COMPLETED)
         if market.done() and not asked.done():
-            await market  # raises what stopped it, or the trader is on its way to the end of the feed
+            await market  # raises what stopped it, or the end of the feed is on its way to the trader
             await asyncio.wait({trader, asked}, return_when=asyncio.FIRST_COMPLETED)
         if not trader.done():
             market.cancel()
-            session.paper.inbox.put(FeedEnded())  # the trader finishes what it is at
+            session.inbox.put(FeedEnded())  # the trader finishes what it is at
         await trader
         return not asked.done()
     finally:
@@ -703,6 +906,41 @@ async def trade(session: Session, stop: asyncio.Event) -> bool:
 
 
 # -------------------------------------------------------------------------------------------------- smaller commands
+
+
+def exchange_command(args: argparse.Namespace) -> int:
+    """`main.py exchange`: the paper exchange's wire face alone, until Ctrl-C."""
+    from bot.settings import read_settings
+
+    os.umask(0o077)
+    settings = read_settings()
+    start_logging(settings.log_level)
+    plan = make_plan(args, settings)
+    speed = speed_of(plan, args)
+    if args.history < 0 or (plan.files and args.history >= min(len(file.series) for file in plan.files)):
+        raise BadInput(f"--history {args.history} leaves no bar to trade: name fewer")
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        paper = make_paper(plan, settings, speed, port=args.port, history=args.history)
+        try:
+            await paper.start()
+            print(f"Exchange: {paper.url} and {paper.ws_url}", flush=True)
+            walking = asyncio.create_task(paper.run(), name="market")
+            await unless(stop, walking)
+            await stop.wait()
+            if paper.ended:
+                paper.finish()
+        finally:
+            await paper.stop()
+
+    try:
+        asyncio.run(serve())
+    except (OSError, OverflowError) as error:
+        raise BadInput(f"--port {args.port} cannot be opened: {error}") from error
+    return 0
 
 
 def phone_command(args: argparse.Namespace) -> int:

@@ -35,14 +35,14 @@ from trading.parameters import AccountTerms, InstrumentTerms, Parameters, Range,
 from trading.risk import Limits
 from trading.strategy import Strategy, strategies, strategy_named
 
-# Name → whether this version has it.
-EXCHANGES = {"paper": True, "demo": False, "testnet": False, "live": False}
-FEEDS = {"synthetic": True, "replay": True, "live": False}
-COUNCILS = {"rules": True, "off": True}
+EXCHANGES = ("paper", "demo", "testnet", "live")
+FEEDS = ("synthetic", "replay", "live")
+COUNCILS = ("rules", "off")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 TIMEFRAMES = (1, 3, 5, 15, 30, 60, 120, 240, 360, 720, 1440)  # minutes; Bybit's kline intervals up to a day
 LONGEST_PERIOD = 100_000  # bars; TA-Lib refuses longer ones
 LARGEST_WHOLE = 10**15
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 P = TypeVar("P", bound=Parameters)
 _TYPED = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?|nan|inf|infinity)", re.ASCII | re.IGNORECASE)
@@ -87,16 +87,13 @@ def _user_ids(value: object) -> object:
     return tuple(dict.fromkeys(_user_id(part) for part in text.split(",")))
 
 
-def _choice(known: Mapping[str, bool]) -> Callable[[object], object]:
+def _choice(known: Collection[str]) -> Callable[[object], object]:
     def check(value: object) -> object:
         name = _text(value)
         if not isinstance(name, str):
             return name
-        ready = ", ".join(each for each, available in known.items() if available)
         if name.lower() not in known:
             raise _refuse(f"must be one of {', '.join(known)}{near(name.lower(), known)}")
-        if not known[name.lower()]:
-            raise _refuse(f"={name.lower()} is not available in this version: choose one of {ready}")
         return name.lower()
 
     return check
@@ -121,6 +118,35 @@ def _api_url(value: object) -> object:
     if not sound or " " in text:
         raise _refuse("must be an address such as http://127.0.0.1:8081")
     return text.rstrip("/")
+
+
+def _endpoint(*schemes: str) -> Callable[[object], object]:
+    """An address that keys are used at: encrypted, or on this machine."""
+
+    def check(value: object) -> object:
+        text = _text(value)
+        if not isinstance(text, str):
+            return text
+        plain, encrypted = schemes
+        try:
+            parts = urllib.parse.urlsplit(text)
+            more = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.port == 0
+        except ValueError:  # a port that is no number, a broken IPv6 address
+            parts, more = urllib.parse.urlsplit(""), "?"
+        if not parts.hostname or more or parts.scheme not in schemes or " " in text:
+            raise _refuse(f"must be an address such as {plain}://127.0.0.1:8765, without a path")
+        if parts.scheme == plain and parts.hostname not in LOOPBACK:
+            raise _refuse(f"must begin with {encrypted}:// unless it is on this machine")
+        return text.rstrip("/")
+
+    return check
+
+
+def _key(value: object) -> object:
+    text = _text(value.get_secret_value() if isinstance(value, SecretStr) else value)
+    if isinstance(text, str) and not re.fullmatch(r"[\w+/=-]{1,128}", text, re.ASCII):
+        raise _refuse("holds a character that no key of Bybit's has: write it again")
+    return text
 
 
 def _token(value: object, info: ValidationInfo) -> object:
@@ -191,6 +217,12 @@ class Settings(BaseSettings):
     telegram_viewers: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_user_ids)] = ()
     exchange: Annotated[str, BeforeValidator(_choice(EXCHANGES))] = "paper"
     feed: Annotated[str, BeforeValidator(_choice(FEEDS))] = "synthetic"
+    bybit_rest_url: Annotated[str | None, BeforeValidator(_endpoint("http", "https"))] = None
+    bybit_ws_url: Annotated[str | None, BeforeValidator(_endpoint("ws", "wss"))] = None
+    bybit_key: Annotated[SecretStr | None, BeforeValidator(_key)] = None
+    bybit_secret: Annotated[SecretStr | None, BeforeValidator(_key)] = None
+    feed_rest_url: Annotated[str | None, BeforeValidator(_endpoint("http", "https"))] = None
+    feed_ws_url: Annotated[str | None, BeforeValidator(_endpoint("ws", "wss"))] = None
     council_mode: Annotated[str | None, BeforeValidator(_choice(COUNCILS))] = None  # None: config.json says
     database_url: Annotated[SecretStr | None, BeforeValidator(_database_url)] = None
     data_dir: Annotated[Path, BeforeValidator(_data_dir)] = Path("data")
@@ -203,6 +235,12 @@ class Settings(BaseSettings):
         """The time zone of times in the chat."""
         return ZoneInfo(self.timezone)
 
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Key and secret of the exchange; the paper exchange takes `paper`, `paper`."""
+        key, secret = self.bybit_key, self.bybit_secret
+        return key.get_secret_value() if key else "paper", secret.get_secret_value() if secret else "paper"
+
 
 def read_settings(env_file: Path = Path(".env")) -> Settings:
     """The environment over `env_file` (which may be missing); `Misconfigured` names every problem at once."""
@@ -212,9 +250,26 @@ def read_settings(env_file: Path = Path(".env")) -> Settings:
     except ValidationError as error:
         problems += [_env_problem(each["loc"], each["msg"]) for each in error.errors(include_input=False)]
     else:
+        problems += _contradictions(settings)
         if not problems:
             return settings
     raise Misconfigured("\n".join(problems))
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    """Settings that are sound one by one and do not go together."""
+    problems = []
+    real = settings.exchange != "paper"
+    for name, value in (("BYBIT_KEY", settings.bybit_key), ("BYBIT_SECRET", settings.bybit_secret)):
+        if real and value is None:
+            problems.append(f"{name} is not set: EXCHANGE={settings.exchange} needs a key of that exchange")
+    if (settings.bybit_key is None) is not (settings.bybit_secret is None) and not real:
+        problems.append("BYBIT_KEY and BYBIT_SECRET belong together: set both, or neither")
+    if settings.bybit_ws_url and not settings.bybit_rest_url:
+        problems.append("BYBIT_WS_URL is set without BYBIT_REST_URL: set both, or neither")
+    if settings.feed_ws_url and not settings.feed_rest_url:
+        problems.append("FEED_WS_URL is set without FEED_REST_URL: set both, or neither")
+    return problems
 
 
 def _env_problem(loc: tuple[int | str, ...], why: str) -> str:

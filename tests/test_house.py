@@ -221,6 +221,7 @@ def test_every_library_in_use_is_declared() -> None:
     """The program imports nothing that only comes along with something else."""
     known = {canonicalize_name(r.name) for r in declared()} - {"tzdata"}
     distribution = {"telegram": "python-telegram-bot", "talib": "ta-lib", "dotenv": "python-dotenv"}
+    distribution |= {"websocket": "websocket-client"}
     distribution |= {"pydantic_core": "pydantic"}  # one library in two packages, pinned to each other
     own = {*structure.PACKAGES, "main", "_typeshed"}
     guilty = set()

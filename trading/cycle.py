@@ -120,7 +120,9 @@ def busy(desk: Desk, candle: Candle) -> str | None:
         return "cooldown"
     if symbol in desk.blocked:
         return "blocked"
-    if desk.fresh_from is not None and candle.close_time < desk.fresh_from:
+    if desk.lost:
+        return "exchange_unreachable"
+    if desk.late:
         return "stale"
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -29,6 +30,9 @@ from trading.risk import Approved, Exposure
 from trading.signals import SignalSource
 
 UNREACHABLE = "the exchange cannot be reached: stops stay where they are, no new entries until it answers"
+REACHED = "the exchange answers again: positions, orders and stops were compared with it"
+FOREIGN = "foreign_order"
+CASH_EVERY_SECONDS = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,7 +40,9 @@ class Desk:
     """Parts and settings of one account.
 
     `naked` counts refused attempts to protect a position, `cash_difference` is that of the last look.
-    `fresh_from`: closes before it are too old for a new entry. `knife_bars`: over how many bars a knife is told.
+    `late`: the close dealt with is too old for a new entry. `lost`: which stream of the exchange is down, and why.
+    `looked`, `cash_looked`: when (monotonic) the exchange, and its wallet, was last compared with the book;
+    `idle`: nothing was open or resting then. `knife_bars`: over how many bars a knife is told.
     """
 
     account: str
@@ -59,7 +65,11 @@ class Desk:
     alerted: set[tuple[str, str]] = field(default_factory=set)
     naked: dict[str, int] = field(default_factory=dict)
     cash_difference: Decimal | None = None
-    fresh_from: datetime | None = None
+    late: bool = False
+    lost: str = ""
+    looked: float = -math.inf
+    cash_looked: float = -math.inf
+    idle: bool = False
     sequence: int = 0
 
     async def record(self, *events: Event) -> None:
@@ -90,12 +100,28 @@ class Desk:
             crashpoint("after_send")
             await self.record(OrderAccepted(**known, order_id=order_id))
 
-    def settled(self, *, keep_cash: bool = False) -> None:
+    async def settled(self, at: datetime, *, keep_cash: bool = False) -> None:
         """Book and exchange were compared: what still differs is blocked anew."""
         self.blocked.clear()
-        self.alerted.discard(("exchange", UNREACHABLE))
+        self.looked = self.clock.monotonic()
+        self.idle = not (self.book.holdings or self.book.working)
         if not keep_cash:
             self.cash_difference = None
+        if not self.lost and ("exchange", UNREACHABLE) in self.alerted:
+            self.alerted.discard(("exchange", UNREACHABLE))
+            await self.record(AlertRaised(at=at, kind="exchange", text=REACHED))
+
+    def wallet_due(self) -> bool:
+        """Must the wallet be compared too? With nothing open or resting, no trade can have moved it."""
+        idle = self.idle and not (self.book.holdings or self.book.working)
+        recent = self.clock.monotonic() - self.cash_looked < CASH_EVERY_SECONDS
+        return not (idle and recent and self.cash_difference is None)
+
+    @property
+    def unsettled(self) -> bool:
+        """True while something must be asked again soon: an order in doubt, a stream down, no answer."""
+        unclear = any(reason != FOREIGN for reason in self.blocked.values())
+        return bool(self.lost) or unclear or any(order.uncertain for order in self.book.working.values())
 
     async def alert(self, at: datetime, kind: str, text: str, about: str = "") -> None:
         """Tell the owner once about one state of things: the text, unless `about` says what it is."""

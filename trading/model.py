@@ -298,9 +298,9 @@ class ExchangeOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountSnapshot:
-    """What the exchange holds for us at one moment: wallet balance, open positions, open orders."""
+    """What the exchange holds for us at one moment: wallet balance (None: not asked for), positions, orders."""
 
-    cash: Decimal
+    cash: Decimal | None
     positions: tuple[ExchangePosition, ...]
     orders: tuple[ExchangeOrder, ...]
 

@@ -234,6 +234,10 @@ class Book:
     # Folds, one for each kind of event
 
     def _session(self, event: ev.SessionStarted) -> None:
+        if not self.badge:  # the account's first session: what its wallet held is what it began with
+            self.cash += event.initial_equity - self.initial_equity
+            self.initial_equity = event.initial_equity
+            self.equity = self.peak = float(self.initial_equity)
         self.badge = event.badge
 
     def _verdict(self, event: ev.VerdictReached) -> None:

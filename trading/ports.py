@@ -60,10 +60,14 @@ class Pace(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BarsClosed:
-    """Bars of one moment, closed, one per symbol at most, in the order of the configuration."""
+    """Bars of one moment, closed, one per symbol at most, in the order of the configuration.
+
+    `late`: a later close is known already, so that this one is too old for a new entry.
+    """
 
     close_time: datetime
     candles: tuple[Candle, ...]
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,19 @@ class FeedEnded:
     """A bar feed has no more bars: a candle file is over."""
 
 
-Inbound = BarsClosed | Execution | OrderUpdated | FeedEnded | Request
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLost:
+    """A stream of the exchange is down or silent: what happens there may not be heard. `reason` is for a person."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRestored:
+    """Every stream is up again. Nothing is replayed by the exchange: what was missed must be asked for."""
+
+
+Inbound = BarsClosed | Execution | OrderUpdated | FeedEnded | ConnectionLost | ConnectionRestored | Request
 
 
 class Inbox(Protocol):
@@ -124,8 +140,8 @@ class Broker(Protocol):
         """The order with this link id, open or closed; None when the exchange does not know it (yet)."""
         ...
 
-    async def snapshot(self) -> AccountSnapshot:
-        """Wallet balance, open positions and open orders of the whole account."""
+    async def snapshot(self, *, cash: bool = True) -> AccountSnapshot:
+        """Open positions and open orders of the whole account; the wallet balance too, unless it is not wanted."""
         ...
 
     async def executions(self, symbol: str, since: datetime) -> Sequence[Execution]:

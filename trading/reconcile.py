@@ -75,7 +75,7 @@ def diff(book: Book, snapshot: AccountSnapshot) -> list[Difference]:
         found += _position(symbol, book.holdings.get(symbol), positions.get(symbol))
     found += _orders(book, snapshot.orders)
     unsettled = any(isinstance(each, SizeDiffers | OrderMissing) for each in found)
-    if not unsettled and abs(book.cash - snapshot.cash) > TOLERANCE:
+    if snapshot.cash is not None and not unsettled and abs(book.cash - snapshot.cash) > TOLERANCE:
         found.append(CashDiffers(ours=book.cash, theirs=snapshot.cash))
     return found
 

@@ -17,9 +17,9 @@ from trading import events as ev
 from trading import risk
 from trading.bookkeeping import book_execution, book_order, ending_of, report_foreign
 from trading.cycle import leave
-from trading.desk import UNREACHABLE, Desk
+from trading.desk import FOREIGN, UNREACHABLE, Desk
 from trading.errors import OutcomeUnknown, Rejected, Transient
-from trading.model import EPOCH, ExchangeOrder, ExitReason, Purpose, Side
+from trading.model import EPOCH, AccountSnapshot, ExchangeOrder, ExitReason, Purpose, Side
 from trading.orders import OrderState, WorkingOrder
 from trading.portfolio import Holding
 from trading.reconcile import (
@@ -52,17 +52,25 @@ async def reconcile(desk: Desk, at: datetime) -> list[str]:
 
 
 async def _reconcile(desk: Desk, at: datetime) -> list[str]:
-    differences = diff(desk.book, await desk.broker.snapshot())
+    differences = diff(desk.book, await look(desk))
     if not differences:
-        desk.settled()
+        await desk.settled(at)
         return []
     await fetch_executions(desk, differences)
     found = [line for each in differences if (line := await mend(desk, each, at))]
-    left = diff(desk.book, await desk.broker.snapshot())
-    desk.settled(keep_cash=any(isinstance(each, CashDiffers) for each in left))
+    left = diff(desk.book, await look(desk))
+    await desk.settled(at, keep_cash=any(isinstance(each, CashDiffers) for each in left))
     for difference in left:
         await report(desk, difference, at)
     return found
+
+
+async def look(desk: Desk) -> AccountSnapshot:
+    """What the exchange holds now, the wallet only when it may have moved."""
+    cash = desk.wallet_due()
+    if cash:
+        desk.cash_looked = desk.clock.monotonic()
+    return await desk.broker.snapshot(cash=cash)
 
 
 async def fetch_executions(desk: Desk, differences: list[Difference]) -> None:
@@ -189,7 +197,7 @@ async def close_unprotected(desk: Desk, holding: Holding, at: datetime) -> None:
 async def report(desk: Desk, left: Difference, at: datetime) -> None:
     """What mending did not cure: the owner hears it once, and no entry is made on that symbol."""
     if isinstance(left, ForeignOrder):
-        desk.blocked[left.order.symbol] = "foreign_order"
+        desk.blocked[left.order.symbol] = FOREIGN
         await report_foreign(desk, at, f"an order on {left.order.symbol}", left.order.order_id)
     elif isinstance(left, CashDiffers):
         await look_at_cash(desk, left, at)

@@ -15,15 +15,26 @@ from decimal import Decimal
 from trading import events as ev
 from trading.bookkeeping import book_execution, book_order
 from trading.cycle import run_cycle
-from trading.desk import Desk
+from trading.desk import UNREACHABLE, Desk
 from trading.model import EPOCH, ZERO, Candle, Execution, OrderSide, Purpose, Side, exact
 from trading.orders import WorkingOrder
 from trading.portfolio import Book, Holding
-from trading.ports import BarsClosed, FeedEnded, Inbound, Journal, OrderUpdated, Pace
+from trading.ports import (
+    BarsClosed,
+    ConnectionLost,
+    ConnectionRestored,
+    FeedEnded,
+    Inbound,
+    Journal,
+    OrderUpdated,
+    Pace,
+)
 from trading.recovery import reconcile
 from trading.status import EntryView, PositionView, Status
 
 SNAPSHOT_EVERY = 500
+SOON, OFTEN, SELDOM = 2.0, 30.0, 60.0  # seconds between looks: something unclear, something open, nothing
+PATIENCE = 5.0  # seconds that a stream may be down before the owner hears of it
 
 
 class QueueInbox:
@@ -39,6 +50,10 @@ class QueueInbox:
     async def get(self) -> Inbound:
         """The next item, waiting for it."""
         return await self._items.get()
+
+    def waiting(self) -> Inbound | None:
+        """The next item when there is one already."""
+        return None if self._items.empty() else self._items.get_nowait()
 
 
 async def load_book(journal: Journal, initial_equity: Decimal) -> tuple[Book, int]:
@@ -69,6 +84,7 @@ class Trader:
         self._badge = badge
         self._quotes = quotes
         self._snapshot_at = desk.sequence
+        self._lost_at = 0.0
 
     def submit(self, request: ev.Request) -> None:
         """Ask for something; its effect is an event in the journal."""
@@ -90,33 +106,64 @@ class Trader:
                 found=tuple(found),
             )
         )
-        desk.fresh_from = missed[-1].close_time if missed else None
         for closed in missed:
             await self._on_close(closed)
-        desk.fresh_from = None
+        self._pace.release(now)
 
     async def run(self) -> None:
-        """Work until the feed ends or the task is cancelled; a snapshot is kept at the end."""
+        """Work until the feed ends or the task is cancelled; a snapshot is kept at the end.
+
+        When nothing comes in for a while, the exchange is compared with the book all the same.
+        """
         try:
-            while not isinstance(item := await self._inbox.get(), FeedEnded):
+            while not isinstance(item := await self._next(), FeedEnded):
                 await self._handle(item)
         finally:
             await self._keep_snapshot()
 
-    async def _handle(self, item: Inbound) -> None:
-        if isinstance(item, BarsClosed):
+    async def _next(self) -> Inbound | None:
+        """The next item, or None when it is time to look at the exchange."""
+        if (item := self._inbox.waiting()) is not None:
+            return item
+        desk = self._desk
+        every = SOON if desk.unsettled else OFTEN if desk.book.holdings or desk.book.working else SELDOM
+        wait = max(desk.looked + every - desk.clock.monotonic(), 0.0)
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self._inbox.get(), wait)
+        return None
+
+    async def _handle(self, item: Inbound | None) -> None:
+        if item is None:
+            await self._look()
+        elif isinstance(item, BarsClosed):
             await self._on_close(item)
         elif isinstance(item, Execution):
             await book_execution(self._desk, item)
         elif isinstance(item, OrderUpdated):
             await book_order(self._desk, item.order)
+        elif isinstance(item, ConnectionLost):
+            self._lost_at = self._lost_at if self._desk.lost else self._desk.clock.monotonic()
+            self._desk.lost = item.reason
+        elif isinstance(item, ConnectionRestored):
+            self._desk.lost = ""
+            await self._look()
         elif isinstance(item, ev.PauseTrading):
             await self._once(item, ev.TradingPaused)
         elif isinstance(item, ev.ResumeTrading):
             await self._once(item, ev.TradingResumed)
 
+    async def _look(self) -> None:
+        """Compare with the exchange between closes. A stream that stays down is told; a short drop is not."""
+        desk = self._desk
+        now = desk.clock.now()
+        if desk.lost and desk.clock.monotonic() - self._lost_at > PATIENCE:
+            await desk.alert(now, "exchange", UNREACHABLE)
+        await reconcile(desk, now)
+        desk.looked = desk.clock.monotonic()  # also when there was no answer
+
     async def _on_close(self, closed: BarsClosed) -> None:
         desk, book = self._desk, self._desk.book
+        desk.late = closed.late
         if book.last_close is None or closed.close_time > book.last_close:
             # Sockets have no mutual order: what the exchange holds is asked for before anything is decided.
             await reconcile(desk, closed.close_time)

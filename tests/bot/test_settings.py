@@ -478,6 +478,12 @@ BAD_VARIABLES = [
     ("TELEGRAM_API_URL", "http://[::1", "must be an address"),
     ("EXCHANGE", "papr", "must be one of paper, demo, testnet, live (did you mean paper?)"),
     ("FEED", CANARY, "must be one of synthetic, replay, live"),
+    ("BYBIT_REST_URL", f"ftp://{CANARY}", "must be an address such as http://127.0.0.1:8765"),
+    ("BYBIT_WS_URL", f"ws://127.0.0.1:1/{CANARY}", "must be an address such as ws://127.0.0.1:8765, without a path"),
+    ("FEED_REST_URL", f"http://x:{CANARY}", "must be an address"),
+    ("FEED_WS_URL", f"ws://user:{CANARY}@x", "must be an address"),
+    ("BYBIT_KEY", f"{CANARY} {CANARY}", "holds a character that no key"),
+    ("BYBIT_SECRET", f"{CANARY}?", "holds a character that no key"),
     ("COUNCIL_MODE", "on", "must be one of rules, off"),
     ("DATABASE_URL", f"mysql://root:{CANARY}@x/y", "must be an address such as sqlite:///"),
     ("DATABASE_URL", f"postgresql://root:{CANARY}@x/y", "PostgreSQL is not available in this version"),
@@ -512,13 +518,36 @@ def test_a_bad_variable_is_named_and_its_value_is_not(
         assert "\n" not in text
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("EXCHANGE", "live"), ("EXCHANGE", "demo"), ("EXCHANGE", "testnet"), ("FEED", "live")]
-)
-def test_what_this_version_has_not_is_said(tmp_path: Path, name: str, value: str) -> None:
-    """A clear sentence, instead of trading somewhere else than was asked for."""
-    with pytest.raises(Misconfigured, match=rf"^{name}={value} is not available in this version: choose one of"):
-        settings_of(tmp_path, {name: value})
+@pytest.mark.parametrize("exchange", ["live", "demo", "testnet"])
+def test_a_real_exchange_needs_its_keys(tmp_path: Path, exchange: str) -> None:
+    """Key and secret, both named when both are missing; with them it is accepted and they stay secret."""
+    with pytest.raises(Misconfigured, match=r"^BYBIT_KEY is not set: .*\nBYBIT_SECRET is not set: "):
+        settings_of(tmp_path, {"EXCHANGE": exchange})
+    with pytest.raises(Misconfigured, match=rf"^BYBIT_SECRET is not set: EXCHANGE={exchange} needs"):
+        settings_of(tmp_path, {"EXCHANGE": exchange, "BYBIT_KEY": "abc"})
+    settings = settings_of(tmp_path, {"EXCHANGE": exchange, "BYBIT_KEY": "abc", "BYBIT_SECRET": CANARY})
+    assert settings.keys == ("abc", CANARY)
+    assert CANARY not in repr(settings)
+
+
+def test_the_paper_exchange_has_keys_of_its_own(tmp_path: Path) -> None:
+    """`paper` and `paper` unless both are given; one alone is refused."""
+    assert settings_of(tmp_path, {}).keys == ("paper", "paper")
+    with pytest.raises(Misconfigured, match="belong together"):
+        settings_of(tmp_path, {"BYBIT_KEY": "abc"})
+
+
+@pytest.mark.parametrize("of", ["BYBIT", "FEED"])
+def test_an_exchange_elsewhere_has_rest_and_perhaps_sockets(tmp_path: Path, of: str) -> None:
+    """The sockets' address alone is refused; loopback may be plain, everything else is encrypted."""
+    with pytest.raises(Misconfigured, match=f"{of}_WS_URL is set without {of}_REST_URL"):
+        settings_of(tmp_path, {f"{of}_WS_URL": "ws://127.0.0.1:1"})
+    with pytest.raises(Misconfigured, match=f"{of}_REST_URL: must begin with https://"):
+        settings_of(tmp_path, {f"{of}_REST_URL": "http://exchange.example"})
+    both = {f"{of}_REST_URL": "https://api.bybit.com/", f"{of}_WS_URL": "wss://stream.bybit.com"}
+    settings = settings_of(tmp_path, both)
+    assert getattr(settings, f"{of.lower()}_rest_url") == "https://api.bybit.com"
+    assert getattr(settings, f"{of.lower()}_ws_url") == "wss://stream.bybit.com"
 
 
 def test_every_bad_variable_is_named_at_once(tmp_path: Path) -> None:
@@ -535,7 +564,7 @@ def test_a_misspelt_name_in_the_file_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, f"TELEGRAM_BOT_TOKN={CANARY}", ".env")
     wanted = "TELEGRAM_BOT_TOKN: unknown name (did you mean TELEGRAM_BOT_TOKEN?)"
     assert refused_settings(path) == f"{path}: {wanted}"
-    later = "BYBIT_KEY BYBIT_SECRET BYBIT_REST_URL BYBIT_WS_URL HF_TOKEN HF_BASE_URL GEMINI_API_KEY"
+    later = "HF_TOKEN HF_BASE_URL GEMINI_API_KEY"
     later += " GEMINI_BASE_URL KEY_FILE REDIS_URL WEBHOOK_PORT TRADINGVIEW_SECRET PYTHONUNBUFFERED COMPOSE_PROJECT_NAME"
     others = written(tmp_path, "\n".join(f"{name}=x" for name in later.split()), ".env")
     assert read_settings(others) == read_settings(tmp_path / "none.env")

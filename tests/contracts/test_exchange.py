@@ -80,6 +80,7 @@ async def in_memory() -> AsyncIterator[Face]:
     market = Market(venue, FileFeed([series_of(ROWS)]), pace, clock, inbox.put)
     market.start_at(START)
     exchange = MemoryExchange(venue, market, inbox, "uid-1")
+    pace.release(START)
     walking = asyncio.create_task(market.run())
     try:
         yield InMemory(exchange, exchange, inbox, pace, walking)
@@ -318,7 +319,7 @@ async def test_executions_are_those_of_the_stream(face: Face) -> None:
 
 
 async def test_cash_is_the_wallet(face: Face) -> None:
-    """An open profit is no cash; a realised loss is."""
+    """An open profit is no cash; a realised loss is. Who does not ask for it is not told."""
     await face.broker.place(approved_entry(SHORT, "2", "1004", "1024", link="short"))
     assert (await face.broker.snapshot()).cash == 10_000
     await face.next_bar()
@@ -326,6 +327,7 @@ async def test_cash_is_the_wallet(face: Face) -> None:
     for _ in range(2):
         await face.next_bar()
     assert (await face.broker.snapshot()).cash == 10_000 - 2 * 20
+    assert (await face.broker.snapshot(cash=False)).cash is None
 
 
 async def test_orders_are_told_when_they_change(face: Face) -> None:

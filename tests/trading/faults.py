@@ -99,10 +99,10 @@ class BadLine:
         self._before("find")
         return await self.exchange.find(symbol, link_id) if self._looks() else None
 
-    async def snapshot(self) -> AccountSnapshot:
+    async def snapshot(self, *, cash: bool = True) -> AccountSnapshot:
         """Look at the account."""
         self._before("snapshot")
-        seen = await self.exchange.snapshot()
+        seen = await self.exchange.snapshot(cash=cash)
         if self._looks():
             return seen
         late = self.sent[-1].link_id

@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pytest
 
 from storage.memory import MemoryJournal
 from trading import risk
@@ -22,21 +24,22 @@ from trading.council.guards import Guards, PageGuards
 from trading.desk import Desk
 from trading.errors import Rejected
 from trading.events import Event, OrderFilled, OrderIntended, TradeClosed
+from trading.exchange.simulated.books import Fill, FillKind, NewOrder, Order, TimeInForce
 from trading.exchange.simulated.ledger import MemoryKeeper
 from trading.exchange.simulated.market import FileFeed, Market, ReleasePace, SimulatedClock
-from trading.exchange.simulated.memory import MemoryExchange
-from trading.exchange.simulated.venue import Venue
+from trading.exchange.simulated.memory import MemoryExchange, execution_of, view_of
+from trading.exchange.simulated.venue import Keeper, Venue, VenueRefusal
 from trading.model import (
     EPOCH,
     Candle,
     CandleSeries,
+    ExchangeOrder,
     Execution,
     Instrument,
     OrderSide,
     OrderType,
     PlaceOrder,
     Proposal,
-    Purpose,
     Side,
     millis,
     utc,
@@ -55,9 +58,11 @@ FOUR_HOURS = timedelta(hours=4)
 BTC = "BTCUSDT"
 
 Row = tuple[float, float, float, float]  # open, high, low, close
+FLAT: Row = (1000, 1001, 999, 1000)
 
 NO_FEES = AccountTerms(maker_fee=0.0, taker_fee=0.0, slippage=0.0, funding_rate=0.0)
 COSTLY = AccountTerms(funding_rate=0.0001)
+FEES = AccountTerms(maker_fee=0.0002, taker_fee=0.0005, slippage=0.001, funding_rate=0.0)
 FREE_RUN = TradeRules(entry_offset=0.0, trail_start_r=0.0, runaway_r=100.0)
 
 
@@ -206,7 +211,7 @@ class Stage:
         return min(int(one.timestamp[0]) for one in self.series)
 
     def closed_between(self, after_ms: int, until_ms: int) -> tuple[BarsClosed, ...]:
-        """The closes in (after, until], as the exchange's history tells them."""
+        """The closes in (after, until], as the exchange's history tells them: all but the last are late."""
         step = self.interval // timedelta(milliseconds=1)
         groups: dict[int, list[Candle]] = {}
         for one in self.series:
@@ -214,7 +219,8 @@ class Stage:
                 if after_ms < opened + step <= until_ms:
                     groups.setdefault(opened + step, []).append(one.candle(row))
         return tuple(
-            BarsClosed(close_time=utc(moment), candles=tuple(groups[moment])) for moment in sorted(groups)
+            BarsClosed(close_time=utc(moment), candles=tuple(groups[moment]), late=moment < max(groups))
+            for moment in sorted(groups)
         )
 
 
@@ -258,8 +264,12 @@ class World:
         return await self.said(OrderIntended)
 
     def executions(self) -> list[Execution]:
-        """Everything that the venue has executed."""
-        return [one for symbol in self.stage.symbols for one in self.venue.executions(symbol, EPOCH)]
+        """Everything that the venue has executed, oldest first."""
+        return [execution_of(fill) for fill in self.keeper.fills()][::-1]
+
+    def orders(self) -> list[ExchangeOrder]:
+        """Our live orders on the venue, as the domain sees them."""
+        return [view_of(order) for order in self.venue.orders.values()]
 
 
 Wrap = Callable[[MemoryExchange], Broker]
@@ -276,6 +286,15 @@ class Parts:
     signals: Callable[[Stage, Book], SignalSource] | None = None
     market: Callable[[MemoryExchange], MarketData] | None = None
     inbox: QueueInbox | None = None
+    clock: SimulatedClock | None = None
+
+
+class MarketClock(SimulatedClock):
+    """Ages are those of the market: between two closes of four hours lie four hours, however fast it goes."""
+
+    def monotonic(self) -> float:
+        """Seconds of the market's time."""
+        return (self.market_time - EPOCH).total_seconds()
 
 
 class Session:
@@ -284,7 +303,7 @@ class Session:
     def __init__(self, world: World, book: Book, sequence: int, parts: Parts) -> None:
         stage, self.world = world.stage, world
         self.inbox = parts.inbox or QueueInbox()
-        self.clock, self.pace = SimulatedClock(haste=1000), ReleasePace()
+        self.clock, self.pace = parts.clock or SimulatedClock(haste=1000), ReleasePace()
         self.market = Market(world.venue, FileFeed(stage.series), self.pace, self.clock, self.inbox.put)
         self.market.start_at(max(world.venue.now, utc(stage.start_ms)))
         self.exchange = MemoryExchange(world.venue, self.market, self.inbox, "uid-1")
@@ -386,15 +405,12 @@ class Floor:
         funding: Mapping[str, Mapping[int, Decimal]] | None = None,
         interval: timedelta = FOUR_HOURS,
         start_ms: int = START_MS,
+        keeper: Keeper | None = None,
     ) -> None:
-        self.told: list[Any] = []
-        self.venue = Venue(
-            instruments or {BTC: instrument()},
-            terms,
-            MemoryKeeper(),
-            funding=funding,
-            listener=self.told.append,
-        )
+        self.told: list[Fill | Order] = []
+        known = instruments or {BTC: instrument()}
+        self.opened = partial(Venue, known, terms, funding=funding, listener=self.told.extend)
+        self.venue = self.opened(keeper or MemoryKeeper())
         self.interval = interval
         self.next_ms = start_ms
 
@@ -417,13 +433,57 @@ class Floor:
         self.venue.commit()
         self.next_ms = millis(candle.close_time)
 
-    def fills(self) -> list[Execution]:
-        """The executions told so far, funding apart."""
-        return [event for event in self.told if isinstance(event, Execution) and not event.funding]
+    def fills(self, kind: FillKind = FillKind.TRADE) -> list[Fill]:
+        """The fills told so far, funding apart."""
+        return [event for event in self.told if isinstance(event, Fill) and event.kind is kind]
 
-    def payments(self) -> list[Execution]:
+    def orders(self, link: str | None = None) -> list[Order]:
+        """The orders told so far, as they were then: those of a link id, or all."""
+        told = [event for event in self.told if isinstance(event, Order)]
+        return [event for event in told if link in {None, event.asked.link_id}]
+
+    def statuses(self, link: str) -> list[str]:
+        """Every status of an order that was told."""
+        return [event.status for event in self.orders(link)]
+
+    def ending(self, link: str) -> tuple[str, str, str]:
+        """How an order ended: status, cancel type, reject reason."""
+        ended = self.venue.find(link)
+        assert ended is not None
+        return ended.status, ended.cancel_type, ended.reject_reason
+
+    def refused(self, asked: NewOrder) -> int:
+        """The code with which an order is refused."""
+        return code_of(partial(self.venue.place, asked))
+
+    def payments(self) -> list[Fill]:
         """The funding told so far."""
-        return [event for event in self.told if isinstance(event, Execution) and event.funding]
+        return self.fills(FillKind.FUNDING)
+
+
+def code_of(request: Callable[[], object]) -> int:
+    """The code with which the venue refuses a request."""
+    with pytest.raises(VenueRefusal) as caught:
+        request()
+    return caught.value.code
+
+
+def floor_with_position(
+    side: OrderSide = OrderSide.BUY,
+    qty: str = "2",
+    *,
+    terms: AccountTerms = NO_FEES,
+    stop: str | None = None,
+    take: str | None = None,
+    **more: Any,
+) -> Floor:
+    """A floor whose second bar has filled an entry at 1000; the next bar is the third."""
+    floor = Floor(terms, **more)
+    floor.bar(FLAT)
+    floor.venue.place(order(side, qty, price="1000", stop=stop, take=take, link="entry"))
+    floor.bar(FLAT)
+    assert floor.venue.positions[BTC].qty == Decimal(qty)
+    return floor
 
 
 def order(
@@ -434,23 +494,33 @@ def order(
     link: str = "one",
     symbol: str = BTC,
     stop: str | None = None,
+    take: str | None = None,
     post_only: bool = False,
+    lasts: TimeInForce = TimeInForce.GTC,
     reduce_only: bool = False,
-    purpose: Purpose | None = None,
-) -> PlaceOrder:
-    """A request for the venue; a market order without a price."""
-    return PlaceOrder(
+    rises_to: str | None = None,
+    falls_to: str | None = None,
+) -> NewOrder:
+    """A request for the venue: at the market without a price, conditional with a price it rises or falls to."""
+    return NewOrder(
         link_id=link,
         symbol=symbol,
         side=side,
         type=OrderType.LIMIT if price is not None else OrderType.MARKET,
         qty=Decimal(qty),
-        purpose=purpose or (Purpose.EXIT if reduce_only else Purpose.ENTRY),
-        price=Decimal(price) if price is not None else None,
-        post_only=post_only,
+        price=number(price),
+        time_in_force=TimeInForce.POST_ONLY if post_only else lasts,
         reduce_only=reduce_only,
-        stop_loss=Decimal(stop) if stop is not None else None,
+        stop_loss=number(stop),
+        take_profit=number(take),
+        trigger_price=number(rises_to or falls_to),
+        trigger_direction=1 if rises_to else 2 if falls_to else 0,
     )
+
+
+def number(text: str | None) -> Decimal | None:
+    """A decimal, or nothing."""
+    return None if text is None else Decimal(text)
 
 
 def approved_entry(

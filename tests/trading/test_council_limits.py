@@ -12,9 +12,9 @@ import pytest
 
 from tests.trading.rig import (
     COSTLY,
+    FLAT,
     FREE_RUN,
     NO_FEES,
-    Row,
     SaysAlways,
     Session,
     Stage,
@@ -34,7 +34,6 @@ from trading.ports import Brief, Deliberation
 from trading.signals import RollingWindow
 from trading.strategy.ema_trend import EmaTrend, EmaTrendParameters
 
-FLAT: Row = (1000, 1001, 999, 1000)
 BASE = Decimal(5)  # 1% of 10,000 over a stop 20 away
 
 
@@ -86,13 +85,14 @@ async def assert_the_proposal_or_nothing(side: int, council: Any) -> list[Any]:
     world, orders = await orders_after(side, council)
     assert len(orders) <= 1
     for order in orders:
-        asked = order.request
+        asked = order.asked
         assert (asked.side.sign, asked.price) == (side, Decimal(1000))
         assert asked.stop_loss == Decimal(1000 - side * 20)
         assert 0 < asked.qty <= BASE
-        assert asked.purpose is Purpose.ENTRY
         assert asked.post_only
-    assert {intent.link_id for intent in await world.intents()} >= {one.request.link_id for one in orders}
+        assert not asked.reduce_only
+    intents = {intent.link_id: intent.purpose for intent in await world.intents()}
+    assert {intents[one.asked.link_id] for one in orders} <= {Purpose.ENTRY}
     return orders
 
 
@@ -106,7 +106,7 @@ async def test_no_number_enlarges(side: int, size: float) -> None:
     """NaN, infinity, 50, less than nothing: at most the base size."""
     orders = await assert_the_proposal_or_nothing(side, Hostile(True, size))
     expected = min(BASE, BASE * Decimal(size)) if 0 < size < 1 else BASE * (size >= 1)
-    qty = orders[0].request.qty if orders else Decimal(0)
+    qty = orders[0].asked.qty if orders else Decimal(0)
     assert qty == expected.quantize(Decimal("0.001"))
 
 

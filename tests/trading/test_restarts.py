@@ -104,7 +104,7 @@ async def assert_same(world: World, reference: World) -> None:
     assert await world.trades() == await reference.trades()
     assert world.venue.cash == reference.venue.cash
     assert world.venue.positions == reference.venue.positions
-    assert world.venue.snapshot().orders == reference.venue.snapshot().orders
+    assert world.orders() == reference.orders()
     told = [one.exec_id for one in world.executions() if not one.funding]
     assert sorted(told) == sorted(fill.exec_id for fill in await world.fills())
     links = Counter(intent.link_id for intent in await world.intents())
@@ -113,7 +113,7 @@ async def assert_same(world: World, reference: World) -> None:
     assert known <= set(links), "an order without an intent"
     book, _ = await load_book(world.journal, Decimal(10000))
     assert book.cash == world.venue.cash
-    orders = {order.link_id for order in world.venue.snapshot().orders}
+    orders = {order.link_id for order in world.orders()}
     assert set(book.working) == orders
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.trading.rig import (
     COSTLY,
+    FLAT,
     FREE_RUN,
     HOUR_MS,
     NO_FEES,
@@ -36,7 +37,6 @@ from trading.signals import Reading
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 RULES = {symbol: instrument(symbol) for symbol in SYMBOLS}
-FLAT: Row = (1000, 1001, 999, 1000)
 DAYS_MS = 24 * HOUR_MS
 
 
@@ -119,8 +119,8 @@ class Auditor:
         venue, terms = self._world.venue, self._world.stage.terms
         notional = sum((p.qty * p.entry_price for p in venue.positions.values()), ZERO)
         for order in venue.orders.values():
-            if not order.request.reduce_only and order.request.price is not None:
-                notional += order.leaves * order.request.price
+            if not order.asked.reduce_only and order.asked.price is not None:
+                notional += order.leaves * order.asked.price
         assert notional <= Decimal(repr(terms.max_position_usdt)) * (1 + Decimal("1e-9"))
 
 
