@@ -35,6 +35,7 @@ from trading.reconcile import (
 
 LOOKS: Final = 3  # an order is absent only after this many looks …
 LOOK_SECONDS: Final = 2.5  # … this far apart: what was accepted may be invisible for seconds
+FRESH_BARS: Final = 0.05  # an entry that never arrived is sent again so long after its close, and no later
 TRIES: Final = 3  # attempts to protect a naked position before it is closed
 
 
@@ -58,7 +59,7 @@ async def _reconcile(desk: Desk, at: datetime) -> list[str]:
         return []
     await fetch_executions(desk, differences)
     found = [line for each in differences if (line := await mend(desk, each, at))]
-    left = diff(desk.book, await look(desk))
+    left = diff(desk.book, await desk.broker.snapshot())
     await desk.settled(at, keep_cash=any(isinstance(each, CashDiffers) for each in left))
     for difference in left:
         await report(desk, difference, at)
@@ -142,10 +143,10 @@ async def look_for(desk: Desk, order: WorkingOrder) -> ExchangeOrder | None:
 
 
 def still_wanted(desk: Desk, order: WorkingOrder, at: datetime) -> bool:
-    """An exit is wanted while there is a position; an entry only at the very close that it was decided on."""
+    """An exit is wanted while there is a position; an entry only right after the close that it was decided on."""
     if order.purpose is not Purpose.ENTRY:
         return order.symbol in desk.book.holdings
-    return at <= order.signal_time + desk.interval and not desk.book.paused
+    return at <= order.signal_time + (1 + FRESH_BARS) * desk.interval and not desk.book.paused
 
 
 async def agree_on_stop(desk: Desk, difference: StopDiffers, at: datetime) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -33,8 +34,17 @@ from trading.recovery import reconcile
 from trading.status import EntryView, PositionView, Status
 
 SNAPSHOT_EVERY = 500
-SOON, OFTEN, SELDOM = 2.0, 30.0, 60.0  # seconds between looks: something unclear, something open, nothing
-PATIENCE = 5.0  # seconds that a stream may be down before the owner hears of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looks:
+    """Seconds between two looks at the exchange when no close comes in between: while something is unclear, open
+    or resting, or nothing is; and how long a stream may be down before the owner hears of it."""
+
+    unclear: float = 2.0
+    exposed: float = 30.0
+    flat: float = 60.0
+    patience: float = 5.0
 
 
 class QueueInbox:
@@ -76,7 +86,14 @@ class Trader:
     """
 
     def __init__(
-        self, desk: Desk, inbox: QueueInbox, pace: Pace, *, badge: str, quotes: Mapping[str, float]
+        self,
+        desk: Desk,
+        inbox: QueueInbox,
+        pace: Pace,
+        *,
+        badge: str,
+        quotes: Mapping[str, float],
+        looks: Looks | None = None,
     ) -> None:
         self._desk = desk
         self._inbox = inbox
@@ -84,6 +101,7 @@ class Trader:
         self._badge = badge
         self._quotes = quotes
         self._snapshot_at = desk.sequence
+        self._looks = looks or Looks()
         self._lost_at = 0.0
 
     def submit(self, request: ev.Request) -> None:
@@ -126,7 +144,8 @@ class Trader:
         if (item := self._inbox.waiting()) is not None:
             return item
         desk = self._desk
-        every = SOON if desk.unsettled else OFTEN if desk.book.holdings or desk.book.working else SELDOM
+        exposed = desk.book.holdings or desk.book.working
+        every = self._looks.unclear if desk.unsettled else self._looks.exposed if exposed else self._looks.flat
         wait = max(desk.looked + every - desk.clock.monotonic(), 0.0)
         with contextlib.suppress(TimeoutError):
             return await asyncio.wait_for(self._inbox.get(), wait)
@@ -156,7 +175,7 @@ class Trader:
         """Compare with the exchange between closes. A stream that stays down is told; a short drop is not."""
         desk = self._desk
         now = desk.clock.now()
-        if desk.lost and desk.clock.monotonic() - self._lost_at > PATIENCE:
+        if desk.lost and desk.clock.monotonic() - self._lost_at > self._looks.patience:
             await desk.alert(now, "exchange", UNREACHABLE)
         await reconcile(desk, now)
         desk.looked = desk.clock.monotonic()  # also when there was no answer

@@ -307,8 +307,9 @@ class BybitRest:
 
 def quiet_libraries() -> None:
     """pybit, websocket-client and urllib3 log what we report ourselves, some of it with what was signed."""
-    for name in ("pybit", "websocket", "urllib3"):
+    for name in ("pybit", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    logging.getLogger("websocket").propagate = False  # pybit sets its level back with every connection
 
 
 def _worth_repeating(error: BaseException, *, write: bool) -> bool:

@@ -248,7 +248,7 @@ class Account:
     def _unguard(self, position: Position, now: datetime, *, but: Order) -> None:
         for order in position.guards.values():
             if order is not but:
-                self.end(order, "Deactivated", now, by="CancelByTpSlTsClear")
+                self.end(order, "Cancelled", now, by="CancelByTpSlTsClear")
         position.guards.clear()
 
 

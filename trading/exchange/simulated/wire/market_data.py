@@ -24,12 +24,31 @@ from trading.model import CandleSeries, Instrument, exact, millis
 
 CATEGORIES = ("linear", "inverse", "spot", "option")
 STATUSES = ("Trading", "PreLaunch", "Delivering", "Closed")
-LAUNCH_MS = "1577836800000"
 MOST_STEPS = 1_190_000
 OPEN_INTEREST = Decimal(50_000)
 FUNDING_CAP = "0.00375"
 BAND = Decimal("0.05")
-HOURS = {"funding": SETTLEMENT_MS // 3_600_000, "minutes": SETTLEMENT_MS // 60_000}
+INSTRUMENT_FIXED: Object = {
+    "contractType": "LinearPerpetual",
+    "status": "Trading",
+    "quoteCoin": COIN,
+    "settleCoin": COIN,
+    "symbolType": "",
+    "launchTime": "1577836800000",
+    "deliveryTime": "0",
+    "deliveryFeeRate": "",
+    "leverageFilter": {"minLeverage": "1", "maxLeverage": f"{MAX_LEVERAGE}.00", "leverageStep": "0.01"},
+    "unifiedMarginTrade": True,
+    "fundingInterval": SETTLEMENT_MS // 60_000,
+    "copyTrading": "none",
+    "upperFundingRate": FUNDING_CAP,
+    "lowerFundingRate": f"-{FUNDING_CAP}",
+    "displayName": "",
+    "forbidUplWithdrawal": False,
+    "riskParameters": {"priceLimitRatioX": "0.05", "priceLimitRatioY": "0.1"},
+    "isPreListing": False,
+    "preListingInfo": None,
+}
 
 
 class MarketData:
@@ -104,19 +123,11 @@ class MarketData:
     def _instrument(self, row: int, rules: Instrument) -> Object:
         tick, most = rules.tick_size, number(rules.qty_step * MOST_STEPS)
         return {
+            **INSTRUMENT_FIXED,
             "symbol": rules.symbol,
             "symbolId": row,
-            "contractType": "LinearPerpetual",
-            "status": "Trading",
             "baseCoin": _base(rules.symbol),
-            "quoteCoin": COIN,
-            "settleCoin": COIN,
-            "symbolType": "",
-            "launchTime": LAUNCH_MS,
-            "deliveryTime": "0",
-            "deliveryFeeRate": "",
             "priceScale": str(_scale(tick)),
-            "leverageFilter": {"minLeverage": "1", "maxLeverage": f"{MAX_LEVERAGE}.00", "leverageStep": "0.01"},
             "priceFilter": {"minPrice": number(tick), "maxPrice": number(tick * 19_999_998), "tickSize": number(tick)},
             "lotSizeFilter": {
                 "minNotionalValue": number(rules.min_notional),
@@ -126,16 +137,6 @@ class MarketData:
                 "qtyStep": number(rules.qty_step),
                 "postOnlyMaxOrderQty": most,
             },
-            "unifiedMarginTrade": True,
-            "fundingInterval": HOURS["minutes"],
-            "copyTrading": "none",
-            "upperFundingRate": FUNDING_CAP,
-            "lowerFundingRate": f"-{FUNDING_CAP}",
-            "displayName": "",
-            "forbidUplWithdrawal": False,
-            "riskParameters": {"priceLimitRatioX": "0.05", "priceLimitRatioY": "0.1"},
-            "isPreListing": False,
-            "preListingInfo": None,
         }
 
     def risk_limit(self, params: Params) -> Object:
@@ -191,7 +192,7 @@ class MarketData:
             "deliveryTime": "0",
             **self._touch(symbol),
             **dict.fromkeys(("preOpenPrice", "preQty", "curPreListingPhase"), ""),
-            "fundingIntervalHour": str(HOURS["funding"]),
+            "fundingIntervalHour": str(SETTLEMENT_MS // 3_600_000),
             "fundingCap": FUNDING_CAP,
         }
 

@@ -109,19 +109,39 @@ def order_object(order: Order, rules: Instrument) -> Object:
         "price": number(_shown_price(order, rules)),
         "qty": number(asked.qty),
         "side": asked.side.value,
+        "timeInForce": "IOC" if asked.type is OrderType.MARKET else asked.time_in_force.value,
+        "orderType": asked.type.value,
+        "reduceOnly": asked.reduce_only,
+        "closeOnTrigger": asked.close_on_trigger,
+        "lastPriceOnCreated": "" if order.last_price is None else number(exact(order.last_price)),
+        "createdTime": stamp(order.created),
+        "updatedTime": stamp(order.updated),
+        **_progress(order),
+        **_stops(order),
+    }
+
+
+def _progress(order: Order) -> Object:
+    """How far it has come, and why no further."""
+    return {
         "orderStatus": order.status,
         "createType": order.create_type,
         "cancelType": order.cancel_type,
         "rejectReason": order.reject_reason,
         "avgPrice": number(order.value / order.filled) if order.filled else "",
         "leavesQty": number(order.leaves),
-        "leavesValue": number(order.leaves * (asked.price or ZERO)),
+        "leavesValue": number(order.leaves * (order.asked.price or ZERO)),
         "cumExecQty": number(order.filled),
         "cumExecValue": number(order.value),
         "cumExecFee": number(order.fee),
         "cumFeeDetail": {COIN: number(order.fee)} if order.filled else {},
-        "timeInForce": "IOC" if asked.type is OrderType.MARKET else asked.time_in_force.value,
-        "orderType": asked.type.value,
+    }
+
+
+def _stops(order: Order) -> Object:
+    """What triggers it, and what it brings along. Every price that triggers is the last one."""
+    asked = order.asked
+    return {
         "stopOrderType": order.stop_order_type,
         "triggerPrice": number(asked.trigger_price),
         "triggerDirection": asked.trigger_direction,
@@ -131,11 +151,6 @@ def order_object(order: Order, rules: Instrument) -> Object:
         "tpTriggerBy": "LastPrice" if asked.take_profit is not None else "",
         "slTriggerBy": "LastPrice" if asked.stop_loss is not None else "",
         "tpslMode": "Full" if order.protects or asked.stop_loss or asked.take_profit else "",
-        "lastPriceOnCreated": "" if order.last_price is None else number(exact(order.last_price)),
-        "reduceOnly": asked.reduce_only,
-        "closeOnTrigger": asked.close_on_trigger,
-        "createdTime": stamp(order.created),
-        "updatedTime": stamp(order.updated),
     }
 
 
