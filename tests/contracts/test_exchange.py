@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -16,13 +16,20 @@ from typing import Protocol
 
 import pytest
 
-from tests.trading.rig import BTC, NO_FEES, START, Row, approved_entry, instrument, series_of
+from tests.trading.rig import BTC, FOUR_HOURS, NO_FEES, START, Row, approved_entry, instrument, series_of
 from trading import risk
 from trading.errors import Rejected
+from trading.exchange.bybit.clock import HeardClock
+from trading.exchange.bybit.endpoints import endpoints_of
+from trading.exchange.bybit.exchange import BybitExchange
+from trading.exchange.bybit.rest import BybitRest
+from trading.exchange.simulated.books import Fill
 from trading.exchange.simulated.ledger import MemoryKeeper
-from trading.exchange.simulated.market import FileFeed, Market, ReleasePace, SimulatedClock
+from trading.exchange.simulated.market import FileFeed, FollowedPace, Market, ReleasePace, SimulatedClock
 from trading.exchange.simulated.memory import MemoryExchange
-from trading.exchange.simulated.venue import Venue
+from trading.exchange.simulated.pace import WirePace
+from trading.exchange.simulated.venue import Venue, VenueEvent
+from trading.exchange.simulated.wire.server import WireServer
 from trading.model import EPOCH, Execution, Purpose, Side
 from trading.ports import BarsClosed, Broker, Inbound, MarketData, OrderUpdated
 from trading.trader import QueueInbox
@@ -88,7 +95,77 @@ async def in_memory() -> AsyncIterator[Face]:
         walking.cancel()
 
 
-FACES: dict[str, Callable[[], AbstractAsyncContextManager[Face]]] = {"memory": in_memory}
+@dataclass(slots=True)
+class OnTheWire:
+    """The adapter of the real exchange, over loopback. `expected` is what the venue has told so far."""
+
+    broker: Broker
+    data: MarketData
+    inbox: QueueInbox
+    pace: WirePace
+    expected: list[VenueEvent]
+    heard: list[Inbound] = field(default_factory=list)
+    last: BarsClosed | None = None
+
+    async def next_bar(self) -> BarsClosed:
+        """Release the last close and listen until the next, and until everything told of it is here."""
+        self.pace.release(self.last.close_time if self.last is not None else START)
+        closed: BarsClosed | None = None
+        async with asyncio.timeout(10):
+            while closed is None or len(self.heard) < self._told():
+                item = await self.inbox.get()
+                if isinstance(item, BarsClosed):
+                    closed = item
+                else:
+                    self.heard.append(item)
+        self.last = closed
+        return closed
+
+    def _told(self) -> int:
+        """Fills, and orders that changed without one; what protects a position is told with it."""
+        return sum(
+            isinstance(event, Fill) or (not event.protects and event.status not in {"Filled", "PartiallyFilled"})
+            for event in self.expected
+        )
+
+
+@asynccontextmanager
+async def on_the_wire() -> AsyncIterator[Face]:
+    """The same venue behind its wire face, and the adapter that would trade live."""
+    inbox, pace, expected = QueueInbox(), FollowedPace(free=False), list[VenueEvent]()
+    venue = Venue({BTC: instrument()}, NO_FEES, MemoryKeeper())
+    market = Market(venue, FileFeed([series_of(ROWS)]), pace, SimulatedClock(), lambda _: None)
+    market.start_at(START)
+    server = WireServer(venue, market, uid="1", key="key", secret="secret", port=0, pace=pace, limit_factor=1000)
+    publish = venue.listener
+
+    def listen(events: Sequence[VenueEvent]) -> None:
+        expected.extend(events)
+        publish(events)
+
+    venue.listener = listen
+    market.deliver = lambda told: server.bars_closed(told) if isinstance(told, BarsClosed) else server.feed_ended()
+    await server.start()
+    clock, endpoints = HeardClock(), endpoints_of("paper", server.url, server.ws_url)
+    rest = BybitRest(endpoints.rest, key="key", secret="secret")
+    exchange = BybitExchange(
+        rest, endpoints, symbols=(BTC,), interval=FOUR_HOURS, inbox=inbox, clock=clock, key="key", secret="secret"
+    )
+    steps = WirePace(server.ws_url, inbox, clock)
+    walking = asyncio.create_task(market.run())
+    try:
+        await steps.start()
+        await exchange.start()
+        yield OnTheWire(exchange, exchange, inbox, steps, expected)
+    finally:
+        walking.cancel()
+        await exchange.stop()
+        await steps.stop()
+        rest.close()
+        await server.stop()
+
+
+FACES: dict[str, Callable[[], AbstractAsyncContextManager[Face]]] = {"memory": in_memory, "wire": on_the_wire}
 
 
 @pytest.fixture(params=list(FACES))
