@@ -34,7 +34,7 @@ BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line and not line.startswith("#")]
 TEST_COMMAND = "make test"  # the suite does not run itself once more: .ci/run runs it
 RUN_COMMAND = "make run"
-SERVERS = [command for command in COMMANDS if "main.py phone" in command]
+SERVERS = [command for command in COMMANDS if re.search(r"main\.py (phone|exchange)", command)]
 FINISHING = [command for command in COMMANDS if command not in (TEST_COMMAND, RUN_COMMAND, *SERVERS)]
 
 CTRL_C = b"\x03"
@@ -101,9 +101,9 @@ def phone(port: int) -> list[dict[str, Any]]:
         return []
 
 
-def answers(port: int) -> bool:
+def answers(port: int, path: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as page:
             return bool(page.status == 200)
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
@@ -218,10 +218,11 @@ def test_make_run_shows_a_verdict_and_leaves_cleanly(workplace: Workplace) -> No
 def test_server_answers_and_leaves_cleanly(command: str, workplace: Workplace) -> None:
     """A part that stands alone serves its page and ends with 0 on Ctrl-C."""
     command = re.sub(r"--port \d+", f"--port {workplace.port}", command)
+    path = "/v5/market/time" if "exchange" in command else "/"
     terminal = Terminal(command, workplace)
     try:
         until = time.monotonic() + 30
-        while not answers(workplace.port):
+        while not answers(workplace.port, path):
             assert time.monotonic() < until, terminal.read(0.5)
             assert terminal.process.poll() is None, terminal.read(0.5)
             terminal.read(0.2)

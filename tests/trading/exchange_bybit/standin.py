@@ -134,7 +134,10 @@ class StandIn:
         if self.handshake_status != 101:
             return web.Response(status=self.handshake_status, text="no")
         socket = web.WebSocketResponse()
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionResetError:  # the client has gone already
+            return web.Response()
         self.sockets.append(socket)
         try:
             while self.speaks.is_set():

@@ -202,12 +202,12 @@ async def test_a_write_without_an_answer_is_unknown(server: StandIn, rest: Bybit
 
 async def test_slow_reads_do_not_delay_a_stop(server: StandIn, rest: BybitRest) -> None:
     """They have threads of their own."""
-    server.always[TICKERS] = Reply(body=envelope(), delay=1.0)
+    server.always[TICKERS] = Reply(body=envelope(), delay=0.4)
     reads = [asyncio.create_task(ask(rest)) for _ in range(8)]
     await asyncio.sleep(0.05)
     began = time.monotonic()
     await rest.write("set_trading_stop", category="linear", symbol="BTCUSDT", stopLoss="1")
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 0.3
     await asyncio.gather(*reads)
 
 

@@ -192,7 +192,8 @@ class Socket(WebSocket):  # type: ignore[misc]
         return bool(self.wst.is_alive())
 
     def _on_open(self) -> None:
-        self._raw = self.ws.sock.sock
+        connection = self.ws.sock
+        self._raw = connection.sock if connection else None
         if self._link.failure is not None:  # given up while it was being opened
             self.ws.close()
 
@@ -226,7 +227,8 @@ class Socket(WebSocket):  # type: ignore[misc]
         with contextlib.suppress(*SOCKET_ERRORS):
             connection.sock.shutdown(sockets.SHUT_RDWR)  # wakes its thread, which waits in select
         if (thread := getattr(self, "wst", None)) is not None:
-            thread.join(DISCARD_SECONDS)
+            with contextlib.suppress(RuntimeError):  # it has not begun yet, and ends as soon as it is connected
+                thread.join(DISCARD_SECONDS)
         if self._raw is not None and not self.alive:
             self._raw.close()  # websocket-client leaves it open after an orderly close
 
