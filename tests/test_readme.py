@@ -219,6 +219,7 @@ def test_server_answers_and_leaves_cleanly(command: str, workplace: Workplace) -
     """A part that stands alone serves its page and ends with 0 on Ctrl-C."""
     command = re.sub(r"--port \d+", f"--port {workplace.port}", command)
     path = "/v5/market/time" if "exchange" in command else "/"
+    lay_out_candles(workplace)
     terminal = Terminal(command, workplace)
     try:
         until = time.monotonic() + 30

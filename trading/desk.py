@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from trading.crashpoints import crashpoint
 from trading.errors import OutcomeUnknown, Rejected, Transient
 from trading.events import (
     AlertRaised,
+    EquityMarked,
     Event,
     OpenPositionMark,
     OrderAccepted,
@@ -35,14 +37,23 @@ FOREIGN = "foreign_order"
 CASH_EVERY_SECONDS = 60.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalletLook:
+    """When the wallet was compared with the book (market time, monotonic), and what the book held then."""
+
+    at: datetime
+    monotonic: float
+    cash: Decimal
+
+
 @dataclass(slots=True, kw_only=True)
 class Desk:
     """Parts and settings of one account.
 
     `naked` counts refused attempts to protect a position, `cash_difference` is that of the last look.
     `late`: the close dealt with is too old for a new entry. `lost`: which stream of the exchange is down, and why.
-    `looked`, `cash_looked`: when (monotonic) the exchange, and its wallet, was last compared with the book;
-    `idle`: nothing was open or resting then. `knife_bars`: over how many bars a knife is told.
+    `looked`: when (monotonic) the exchange was last compared with the book; `wallet_look` the same of its wallet.
+    `events`: how many were recorded one by one. `knife_bars`: over how many bars a knife is told.
     """
 
     account: str
@@ -68,15 +79,33 @@ class Desk:
     late: bool = False
     lost: str = ""
     looked: float = -math.inf
-    cash_looked: float = -math.inf
-    idle: bool = False
+    wallet_look: WalletLook | None = None
     sequence: int = 0
+    events: int = 0
+    _keeping: asyncio.Future[int] | None = None
 
     async def record(self, *events: Event) -> None:
         """Commit events, then fold them into the book: what is not committed has not happened."""
+        await self.kept()
         self.sequence = await self.journal.append(events)
+        self.events += len(events)
         for event in events:
             self.book.apply(event)
+
+    async def record_soon(self, mark: EquityMarked) -> None:
+        """Commit the mark of a flat close at which nothing happened while the market goes on; the next record waits.
+
+        Killed in between, the next start deals with that close once more and comes to the same mark.
+        """
+        await self.kept()
+        self._keeping = asyncio.ensure_future(self.journal.append([mark]))
+        self.book.apply(mark)
+
+    async def kept(self) -> None:
+        """Returns when everything recorded is committed."""
+        if self._keeping is not None:
+            keeping, self._keeping = self._keeping, None
+            self.sequence = await keeping
 
     async def send(self, intent: OrderIntended, order: Approved[PlaceOrder], *before: Event) -> None:
         """Commit the intent (with what led to it), then send the order; a lost reply leaves it doubted."""
@@ -104,7 +133,6 @@ class Desk:
         """Book and exchange were compared: what still differs is blocked anew."""
         self.blocked.clear()
         self.looked = self.clock.monotonic()
-        self.idle = not (self.book.holdings or self.book.working)
         if not keep_cash:
             self.cash_difference = None
         if not self.lost and ("exchange", UNREACHABLE) in self.alerted:
@@ -112,10 +140,13 @@ class Desk:
             await self.record(AlertRaised(at=at, kind="exchange", text=REACHED))
 
     def wallet_due(self) -> bool:
-        """Must the wallet be compared too? With nothing open or resting, no trade can have moved it."""
-        idle = self.idle and not (self.book.holdings or self.book.working)
-        recent = self.clock.monotonic() - self.cash_looked < CASH_EVERY_SECONDS
-        return not (idle and recent and self.cash_difference is None)
+        """Must the wallet be compared too? Between fills only funding moves it, and that at whole hours."""
+        look = self.wallet_look
+        if look is None or self.cash_difference is not None or look.cash != self.book.cash:
+            return True
+        hour = self.clock.now().replace(minute=0, second=0, microsecond=0)
+        funded = bool(self.book.holdings) and look.at <= hour
+        return funded or self.clock.monotonic() - look.monotonic >= CASH_EVERY_SECONDS
 
     @property
     def unsettled(self) -> bool:

@@ -17,7 +17,7 @@ from trading import events as ev
 from trading import risk
 from trading.bookkeeping import book_execution, book_order, ending_of, report_foreign
 from trading.cycle import leave
-from trading.desk import FOREIGN, UNREACHABLE, Desk
+from trading.desk import FOREIGN, UNREACHABLE, Desk, WalletLook
 from trading.errors import OutcomeUnknown, Rejected, Transient
 from trading.model import EPOCH, AccountSnapshot, ExchangeOrder, ExitReason, Purpose, Side
 from trading.orders import OrderState, WorkingOrder
@@ -70,7 +70,8 @@ async def look(desk: Desk) -> AccountSnapshot:
     """What the exchange holds now, the wallet only when it may have moved."""
     cash = desk.wallet_due()
     if cash:
-        desk.cash_looked = desk.clock.monotonic()
+        now, monotonic = desk.clock.now(), desk.clock.monotonic()
+        desk.wallet_look = WalletLook(at=now, monotonic=monotonic, cash=desk.book.cash)
     return await desk.broker.snapshot(cash=cash)
 
 

@@ -16,6 +16,7 @@ from trading.model import Candle, CandleSeries, Side, millis
 from trading.strategy import Signals, Strategy
 
 PERIODS_KEPT = 20
+SPARE = 4  # a window grows by this part of itself before it is cut back
 LEAST_KEPT = 1200
 CHUNK = 4096
 
@@ -117,13 +118,18 @@ class RollingWindow:
 
     def __init__(self, strategy: Strategy, history: list[CandleSeries]) -> None:
         self._strategy = strategy
-        self._keep = self.wanted(strategy) // 2
-        self._buffers = {one.symbol: _Buffer(one.tail(self.wanted(strategy)), self._keep) for one in history}
+        keep, most = self._kept(strategy), self.wanted(strategy)
+        self._buffers = {one.symbol: _Buffer(one.tail(most), keep, most) for one in history}
 
     @staticmethod
     def wanted(strategy: Strategy) -> int:
         """Bars of history that fill the window."""
-        return 2 * max(PERIODS_KEPT * strategy.longest_period, LEAST_KEPT)
+        keep = RollingWindow._kept(strategy)
+        return keep + keep // SPARE
+
+    @staticmethod
+    def _kept(strategy: Strategy) -> int:
+        return max(PERIODS_KEPT * strategy.longest_period, LEAST_KEPT)
 
     def read(self, candle: Candle) -> Reading:
         """Append the bar and evaluate the window."""
@@ -138,14 +144,15 @@ class RollingWindow:
 
 
 class _Buffer:
-    """A growing block of bars that is cut back to `keep` when it has doubled."""
+    """A growing block of bars that is cut back to `keep` when there are `most`."""
 
-    def __init__(self, history: CandleSeries, keep: int) -> None:
+    def __init__(self, history: CandleSeries, keep: int, most: int) -> None:
         self._keep = keep
+        self._most = most
         self._symbol, self._interval = history.symbol, history.interval
         self._count = len(history)
-        self._timestamp = np.zeros(2 * keep + 1, dtype=np.int64)
-        self._prices = np.zeros((5, 2 * keep + 1))
+        self._timestamp = np.zeros(most + 1, dtype=np.int64)
+        self._prices = np.zeros((5, most + 1))
         self._timestamp[: self._count] = history.timestamp
         for row, column in enumerate((history.open, history.high, history.low, history.close, history.volume)):
             self._prices[row, : self._count] = column
@@ -156,7 +163,7 @@ class _Buffer:
             if self._timestamp[self._count - 1] > ms:
                 raise BadInput(f"{candle.symbol}: bars were read out of order at {candle.open_time}")
             return  # the warm-up history already ended with this bar
-        if self._count > 2 * self._keep:
+        if self._count > self._most:
             self._timestamp[: self._keep] = self._timestamp[self._count - self._keep : self._count]
             self._prices[:, : self._keep] = self._prices[:, self._count - self._keep : self._count]
             self._count = self._keep

@@ -186,34 +186,35 @@ class Trader:
         if book.last_close is None or closed.close_time > book.last_close:
             # Sockets have no mutual order: what the exchange holds is asked for before anything is decided.
             await reconcile(desk, closed.close_time)
+            before = desk.events
             candles = {candle.symbol: candle for candle in closed.candles}
             for symbol in desk.symbols:
                 if symbol in candles:
                     await run_cycle(desk, candles[symbol])
-            await self._mark(closed.close_time, candles)
+            await self._mark(closed.close_time, candles, quiet=desk.events == before)
             if desk.sequence - self._snapshot_at >= SNAPSHOT_EVERY:
                 await self._keep_snapshot()
         self._pace.release(closed.close_time)
 
-    async def _mark(self, at: datetime, candles: Mapping[str, Candle]) -> None:
-        """The last event of a close: equity, and the trailing state that must survive."""
+    async def _mark(self, at: datetime, candles: Mapping[str, Candle], *, quiet: bool) -> None:
+        """The last event of a close: equity, and the trailing state that must survive. `quiet`: it is the only one."""
         desk, book = self._desk, self._desk.book
         closes = {symbol: candle.close for symbol, candle in candles.items()}
         marks = tuple(desk.watch[symbol] for symbol in book.holdings if symbol in desk.watch)
         desk.watch.clear()
-        await desk.record(
-            ev.EquityMarked(
-                at=at,
-                equity=book.marked({**book.closes, **closes}),
-                cash=book.cash,
-                exposed=bool(book.holdings),
-                closes=closes,
-                marks=marks,
-            )
+        mark = ev.EquityMarked(
+            at=at,
+            equity=book.marked({**book.closes, **closes}),
+            cash=book.cash,
+            exposed=bool(book.holdings),
+            closes=closes,
+            marks=marks,
         )
+        await (desk.record_soon(mark) if quiet and not marks else desk.record(mark))
 
     async def _keep_snapshot(self) -> None:
         desk = self._desk
+        await desk.kept()
         if desk.sequence > self._snapshot_at:
             await desk.journal.save_snapshot(desk.sequence, desk.book.state())
             self._snapshot_at = desk.sequence
