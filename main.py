@@ -300,7 +300,9 @@ class Seat:
     sequence: int
 
 
-def make_trader(plan: Plan, floor: Floor, seat: Seat, source: SignalSource) -> Trader:
+def make_trader(
+    plan: Plan, floor: Floor, seat: Seat, source: SignalSource, instruments: Mapping[str, Instrument]
+) -> Trader:
     """The trader at its desk."""
     from trading.council.guards import FullGuards, PageGuards
     from trading.council.packet import PacketTerms
@@ -322,7 +324,7 @@ def make_trader(plan: Plan, floor: Floor, seat: Seat, source: SignalSource) -> T
         interval=plan.interval,
         rules=plan.config.rules,
         terms=plan.config.terms,
-        instruments=plan.instruments,
+        instruments=instruments,
         book=seat.book,
         journal=seat.journal,
         market=floor.market,
@@ -364,7 +366,7 @@ async def replay(plan: Plan, *, as_json: bool) -> None:
     book = Book.opening(exact(plan.config.terms.initial_equity))
     journal, source = MemoryJournal(keep=1000), WholeSeries(plan.config.strategy, series)
     seat = Seat(account="replay", badge="REPLAY", journal=journal, book=book, sequence=0)
-    trader = make_trader(plan, floor, seat, source)
+    trader = make_trader(plan, floor, seat, source, plan.instruments)
     with Outcome(plan.symbols) as outcome:
         journal.listen(outcome.hear)
         await trader.start(floor.clock.now())
@@ -724,18 +726,20 @@ async def open_session(
     from storage.journal import SqlJournal
     from trading.trader import load_book
 
-    account = f"{settings.exchange}:{await reached(link)}"
+    met = await patiently(link, lambda: introduced(plan, settings, link))
+    account = met.account
     if link.pace is not None:
         await link.pace.start()
     await link.exchange.start()
     floor = link.floor
     journal = SqlJournal(database, account, clock=wall_time)
     await journal.check_end()
-    book, sequence = await load_book(journal, await opening_equity(plan, settings, floor))
+    equity = await patiently(link, lambda: opening_equity(plan, settings, floor))
+    book, sequence = await load_book(journal, equity)
     sequence = await inherit_pause(plan, settings, database, floor, book, sequence, journal)
     seat = Seat(account=account, badge=badge_of(plan, settings, speed), journal=journal, book=book, sequence=sequence)
-    source, missed, link.exchange.delivered_up_to = await warmed_up(plan, floor, book)
-    trader = make_trader(plan, floor, seat, source)
+    source, missed, link.exchange.delivered_up_to = await patiently(link, lambda: warmed_up(plan, floor, book))
+    trader = make_trader(plan, floor, seat, source, met.instruments)
     await trader.start(floor.clock.now(), missed)
     conversation = make_conversation(settings, chat, database, journal, trader, floor.clock, seat)
     return Session(
@@ -748,21 +752,47 @@ async def open_session(
     )
 
 
-async def reached(link: Link) -> str:
-    """The account's id, once the exchange answers; that it does not yet is said once."""
-    from trading.errors import OutcomeUnknown, Rejected, Transient
+async def patiently(link: Link, ask: Callable[[], Awaitable[T]]) -> T:
+    """An answer of the exchange, once it can be reached; that it cannot is said once."""
+    from trading.errors import OutcomeUnknown, Transient
 
     said = False
     while True:
         try:
-            return await link.exchange.account_id()
-        except Rejected as refusal:
-            raise Misconfigured(f"BYBIT_KEY: {link.url} refuses it: {refusal}") from refusal
-        except (Transient, OutcomeUnknown):
+            return await ask()
+        except (Transient, OutcomeUnknown) as error:
             if not said:
-                print(f"{link.url} cannot be reached: no entries until it answers", file=sys.stderr, flush=True)
+                print(f"{link.url}: {error}; no entries until it answers", file=sys.stderr, flush=True)
             said = True
             await asyncio.sleep(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Introduction:
+    """What an exchange says of itself and of us: the account's id, and the rules of the symbols."""
+
+    account: str
+    instruments: Mapping[str, Instrument]
+
+
+async def introduced(plan: Plan, settings: Settings, link: Link) -> Introduction:
+    """Whose account it is and by which rules it trades; a key that must not be used is refused."""
+    from trading.errors import Rejected
+
+    exchange = link.exchange
+    try:
+        account = f"{settings.exchange}:{await exchange.account_id()}"
+        if settings.exchange == "paper" and settings.bybit_rest_url is None:
+            return Introduction(account=account, instruments=plan.instruments)
+        if settings.exchange != "paper" and (problems := await exchange.key_problems()):
+            raise Misconfigured("\n".join(f"BYBIT_KEY: {problem}" for problem in problems))
+        await exchange.measure_clock()
+        rules = {symbol: await exchange.instrument(symbol) for symbol in plan.symbols}
+        for symbol in plan.symbols:
+            await exchange.set_leverage(symbol, Decimal(repr(plan.config.terms.leverage)))
+    except Rejected as refusal:
+        raise Misconfigured(f"{link.url} refuses to trade for us: {refusal}") from refusal
+    return Introduction(account=account, instruments=rules)
 
 
 async def opening_equity(plan: Plan, settings: Settings, floor: Floor) -> Decimal:

@@ -177,7 +177,7 @@ async def timed_decisions(folder: Path, file: Path) -> Stopwatch:
         book = Book.opening(Decimal(10_000))
         seat = main.Seat(account="bench", badge="BENCH", journal=journal, book=book, sequence=0)
         source, _, _ = await main.warmed_up(plan, link.floor, book)
-        trader = main.make_trader(plan, link.floor, seat, source)
+        trader = main.make_trader(plan, link.floor, seat, source, plan.instruments)
         await trader.start(link.clock.now())
         market = asyncio.create_task(paper.run())
         await trader.run()

@@ -282,6 +282,31 @@ class BybitExchange:
             raise Transient("the exchange did not say whose account this is")
         return str(uid)
 
+    async def key_problems(self) -> list[str]:
+        """What speaks against trading with this key, one line each: too much power, or too little."""
+        about = await self._rest.read("get_api_key_information")
+        permissions = about.get("permissions")
+        if not isinstance(permissions, dict):
+            raise Transient("the exchange did not say what this key may do")
+        problems = []
+        if "Withdraw" in (permissions.get("Wallet") or ()):
+            problems.append("the key may withdraw: make one that may only trade")
+        if about.get("readOnly") in {1, "1"}:
+            problems.append("the key is read-only: make one that may trade")
+        elif not {"Order", "Position"} <= set(permissions.get("ContractTrade") or ()):
+            problems.append("the key may not trade contracts: it needs orders and positions")
+        return problems
+
+    async def set_leverage(self, symbol: str, leverage: Decimal) -> None:
+        """Of both sides; the same again is no failure."""
+        value = _plain(leverage.normalize())
+        body = {"category": LINEAR, "symbol": symbol, "buyLeverage": value, "sellLeverage": value}
+        await self._rest.write("set_leverage", **body)
+
+    async def measure_clock(self) -> timedelta:
+        """How far the exchange's clock is ahead of ours."""
+        return await self._rest.clock_error()
+
     async def _all_pages(self, call: tuple[str, Mapping[str, Any]], result: Json) -> list[Json]:
         """This page and every further one."""
         method, params = call

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from itertools import islice
+from itertools import chain, islice
 
 from trading.exchange.simulated.venue import SETTLEMENT_MS, VenueRefusal
 from trading.exchange.simulated.wire.candles import Bar, window
@@ -25,6 +26,8 @@ from trading.model import CandleSeries, Instrument, exact, millis
 CATEGORIES = ("linear", "inverse", "spot", "option")
 STATUSES = ("Trading", "PreLaunch", "Delivering", "Closed")
 MOST_STEPS = 1_190_000
+MOST_PUSHED = 1000
+ALL_TIME = 2**62
 OPEN_INTEREST = Decimal(50_000)
 FUNDING_CAP = "0.00375"
 BAND = Decimal("0.05")
@@ -58,6 +61,7 @@ class MarketData:
         self._prices = prices
         self._venue = prices.venue
         self._wall = wall
+        self.pushed: dict[str, deque[dict[str, object]]] = {}
 
     def time(self, _: Params) -> Object:
         """The wall's time, which signatures go by."""
@@ -219,13 +223,20 @@ class MarketData:
         return {"symbol": symbol, "buyLmt": number(highest), "sellLmt": number(lowest), "ts": str(self._prices.now_ms)}
 
     def trades(self, params: Params) -> Object:
-        """Public trades, newest first: four for each bar, at its corners."""
+        """Public trades, newest first: those that were pushed, before them four for each bar, at its corners."""
         category = params.choice("category", CATEGORIES)
         symbol = self._symbol(params, category)
         limit = params.integer("limit", 500, 1, 1000)
         series = self._prices.recent(symbol, limit // 4 + 1)
-        rows = list(islice(_trades(series), limit)) if series is not None else []
-        return {"category": category, "list": rows}
+        pushed = self.pushed.get(symbol, ())
+        oldest = int(str(pushed[-1]["time"])) if pushed else ALL_TIME
+        drawn = _trades(series) if series is not None else iter(())
+        older = (row for row in drawn if int(str(row["time"])) < oldest)
+        return {"category": category, "list": list(islice(chain(pushed, older), limit))}
+
+    def push(self, made: dict[str, object]) -> None:
+        """Remember a trade that was told on the stream."""
+        self.pushed.setdefault(str(made["symbol"]), deque(maxlen=MOST_PUSHED)).appendleft(made)
 
     def funding_history(self, params: Params) -> Object:
         """Settlements up to market time, newest first."""

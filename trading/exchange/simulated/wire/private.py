@@ -48,7 +48,7 @@ class PrivateStream:
         self._positions = positions
         self._wallet = wallet
         self._uid = uid
-        self._cash = venue.cash
+        self._money = (venue.cash, venue.available)
         self._sequence = 0
 
     def publish(self, events: Sequence[Fill | Order], delay: float) -> None:
@@ -56,7 +56,8 @@ class PrivateStream:
         for event in events:
             if isinstance(event, Fill):
                 self._positions.note(event)
-        moved, self._cash = self._cash != self._venue.cash, self._venue.cash
+        before, self._money = self._money, (self._venue.cash, self._venue.available)
+        moved = before != self._money  # by money, or by margin that an order binds or sets free
         if wanted := {topic for socket in self.sockets for topic in socket.topics}:
             for topic, data in self._frames(events, wallet=moved):
                 self._send(topic, data, wanted, delay)

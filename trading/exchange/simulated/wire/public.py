@@ -199,11 +199,12 @@ class PublicStream:
         rose = last >= before
         rules, now = self._venue.instruments[symbol], self._prices.now_ms
         made = trade(symbol, last, float(rules.min_qty) * 10, now, "Buy" if rose else "Sell")
+        self._data.push(made)
         row = {
             "T": now,
             "s": symbol,
             "S": made["side"],
-            "v": made["size"] if made["size"] != "0" else str(rules.min_qty),
+            "v": made["size"],
             "p": made["price"],
             "L": "PlusTick" if rose else "MinusTick",
             "i": made["execId"],
