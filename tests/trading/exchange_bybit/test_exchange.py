@@ -15,7 +15,7 @@ from tests.trading.exchange_bybit.samples import EXECUTION, ORDER, POSITION, WAL
 from tests.trading.exchange_bybit.standin import Reply, StandIn, failure, result, standing_in, until
 from tests.trading.rig import approved_entry
 from trading import risk
-from trading.errors import OutcomeUnknown, Rejected, Transient
+from trading.errors import ConclaveError, OutcomeUnknown, Rejected, Transient
 from trading.exchange.bybit.clock import HeardClock, WallClock
 from trading.exchange.bybit.endpoints import endpoints_of
 from trading.exchange.bybit.exchange import BybitExchange
@@ -341,3 +341,47 @@ async def test_the_wall_clock_is_put_right() -> None:
     assert timedelta(seconds=29) < right.now() - wrong.now() < timedelta(seconds=31)
     await right.sleep(0)
     assert right.monotonic() <= asyncio.get_running_loop().time()
+
+
+# ---- the key, the leverage -----------------------------------------------------------------------
+
+KEY_INFO = {"userID": 7, "readOnly": 0, "permissions": {"ContractTrade": ["Order", "Position"], "Wallet": []}}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, []),
+        ({"permissions": {"ContractTrade": ["Order", "Position"], "Wallet": ["Withdraw"]}}, ["withdraw"]),
+        ({"readOnly": 1}, ["read-only"]),
+        ({"permissions": {"ContractTrade": ["Order"], "Wallet": []}}, ["may not trade"]),
+        ({"permissions": {}}, ["may not trade"]),
+        ({"readOnly": 1, "permissions": {"Wallet": ["AccountTransfer", "Withdraw"]}}, ["withdraw", "read-only"]),
+    ],
+    ids=["as it should be", "withdraws", "read-only", "no positions", "nothing", "both"],
+)
+async def test_a_key_is_looked_at(on: Set, change: dict[str, Any], words: list[str]) -> None:
+    """Too much power or too little, each in one line; a key that may trade and no more is fine."""
+    on.server.always["/v5/user/query-api"] = result({**KEY_INFO, **change})
+    problems = await on.exchange.key_problems()
+    assert len(problems) == len(words)
+    assert all(word in problem for word, problem in zip(words, problems, strict=True))
+
+
+async def test_a_key_that_says_nothing_is_not_trusted(on: Set) -> None:
+    """Missing permissions are no permission to go on."""
+    on.server.always["/v5/user/query-api"] = result({"userID": 7})
+    with pytest.raises(Transient):
+        await on.exchange.key_problems()
+
+
+async def test_leverage_that_is_so_already_is_no_failure(on: Set) -> None:
+    """Set for both sides, as text; 110043 is success, anything else is not."""
+    path = "/v5/position/set-leverage"
+    on.server.script[path].extend([result({}), failure(110043, "leverage not modified"), failure(110013, "no")])
+    await on.exchange.set_leverage(BTC, Decimal("5.0"))
+    (seen,) = [each for each in on.server.seen if each.path == path]
+    assert (seen.params["buyLeverage"], seen.params["sellLeverage"]) == ("5", "5")
+    await on.exchange.set_leverage(BTC, Decimal(5))
+    with pytest.raises(ConclaveError):
+        await on.exchange.set_leverage(BTC, Decimal(500))

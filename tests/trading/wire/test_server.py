@@ -170,8 +170,8 @@ async def test_a_fill_is_told_before_the_close_of_its_bar() -> None:
                 await pace.send_json({"release": (await heard(pace))["now"]})
                 frames = [await heard(private) for _ in range(7)]
                 assert (await heard(pace))["now"] == START + (HISTORY + 1) * 3_600_000
-        told_first, told_last = [frame["topic"] for frame in frames[:3]], [frame["topic"] for frame in frames[3:]]
-        assert (told_first, told_last) == (["order", "position", "wallet"], ["order", "execution", "position", "wallet"])
+        asked, filled = ["order", "position", "wallet"], ["order", "execution", "position", "wallet"]
+        assert [frame["topic"] for frame in frames] == asked + filled
         assert [frame["data"][0].get("orderStatus") for frame in (frames[0], frames[3])] == ["New", "Filled"]
         assert frames[0]["data"][0]["orderId"] == told["result"]["orderId"]
         assert {frame["creationTime"] for frame in frames[3:]} == {START + (HISTORY + 1) * 3_600_000}
