@@ -468,7 +468,12 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, li
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         chat = await open_chat(settings, stack)
-        paper = await open_paper(plan, settings, speed, stack)
+        paper = None
+        if settings.exchange == "paper" and settings.bybit_rest_url is None:
+            paper = make_paper(plan, settings, speed, port=0)
+            stack.push_async_callback(paper.stop)
+            if not await unless(stop, opened(paper)):
+                return
         database = await open_database(database_of(settings))
         stack.push_async_callback(database.close)
         print(f"Chat: {chat.shown}  (Ctrl-C leaves, the next start carries on)", file=sys.stderr, flush=True)
@@ -563,16 +568,10 @@ async def open_chat(settings: Settings, stack: contextlib.AsyncExitStack) -> Cha
     return Chat(api_url=phone.url, token=secret, owner=owner or 1, embedded=True)
 
 
-async def open_paper(
-    plan: Plan, settings: Settings, speed: float, stack: contextlib.AsyncExitStack
-) -> PaperExchange | None:
-    """The paper exchange of this process, on a free port; None when the exchange is somewhere else."""
-    if settings.exchange != "paper" or settings.bybit_rest_url is not None:
-        return None
-    paper = make_paper(plan, settings, speed, port=0)
-    stack.push_async_callback(paper.stop)
+async def opened(paper: PaperExchange) -> bool:
+    """True once the paper exchange can be talked to: on live prices it first asks for the bars before now."""
     await paper.start()
-    return paper
+    return True
 
 
 def make_paper(plan: Plan, settings: Settings, speed: float, *, port: int, history: int = 0) -> PaperExchange:
@@ -637,7 +636,8 @@ def open_ledger(plan: Plan, settings: Settings) -> LedgerFile:
     if plan.files:
         key, name = f"files:{plan.fingerprint}", "exchange-replay.db"
     elif settings.feed == "live":
-        key, name = f"live:{plan.symbols, plan.config.terms.initial_equity}", "exchange-live.db"
+        about = (settings.feed_rest_url, plan.symbols, plan.config.terms.initial_equity)
+        key, name = f"live:{about}", "exchange-live.db"
     else:
         terms = (plan.config.market.seed, plan.symbols, str(plan.interval), plan.config.terms.initial_equity)
         key = f"synthetic:{terms}"
@@ -956,11 +956,10 @@ def exchange_command(args: argparse.Namespace) -> int:
             asyncio.get_running_loop().add_signal_handler(name, stop.set)
         paper = make_paper(plan, settings, speed, port=args.port, history=args.history)
         try:
-            await paper.start()
-            print(f"Exchange: {paper.url} and {paper.ws_url}", flush=True)
-            walking = asyncio.create_task(paper.run(), name="market")
-            await unless(stop, walking)
-            await stop.wait()
+            if await unless(stop, opened(paper)):
+                print(f"Exchange: {paper.url} and {paper.ws_url}", flush=True)
+                await unless(stop, paper.run())
+                await stop.wait()
             if paper.ended:
                 paper.finish()
         finally:

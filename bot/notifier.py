@@ -26,7 +26,7 @@ URGENT: Final = 0
 ANSWER: Final = 10
 EVENT: Final = 20
 _BATCH: Final = 500
-_GATHER_SECONDS: Final = 0.02
+_GATHER_SECONDS: Final = 0.04
 _RECENT: Final = 200
 
 
@@ -64,7 +64,7 @@ class Notifier:
             if batch:
                 await self._report(batch)
                 self._advance(batch[-1].seq)
-            else:
+            if len(batch) < _BATCH:
                 await self._journal.grown(self._seen)
                 await asyncio.sleep(_GATHER_SECONDS)  # a burst becomes one batch and one commit
 

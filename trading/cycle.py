@@ -112,6 +112,8 @@ class Case:
 def busy(desk: Desk, candle: Candle) -> str | None:
     """Why an edge cannot count at this close, or None."""
     symbol = candle.symbol
+    if desk.book.decided.get(symbol) == candle.open_time:
+        return "decided"  # before a kill that left this close unmarked: there is one verdict for a candidate
     if symbol in desk.book.holdings:
         return "in_position"
     if desk.book.entry_of(symbol) is not None:

@@ -108,7 +108,12 @@ class Desk:
             self.sequence = await keeping
 
     async def send(self, intent: OrderIntended, order: Approved[PlaceOrder], *before: Event) -> None:
-        """Commit the intent (with what led to it), then send the order; a lost reply leaves it doubted."""
+        """Commit the intent (with what led to it), then send the order; a lost reply leaves it doubted.
+
+        An intent that is in the book already was sent before a kill, and whatever became of it counts.
+        """
+        if self.book.order(intent.link_id) is not None:
+            return
         crashpoint("before_intent")
         await self.record(*before, intent)
         crashpoint("after_intent")

@@ -115,6 +115,7 @@ class Book:
     badge: str = ""
     paused: bool = False
     verdicts: int = 0
+    decided: dict[str, datetime] = field(default_factory=dict)
     holdings: dict[str, Holding] = field(default_factory=dict)
     working: dict[str, WorkingOrder] = field(default_factory=dict)
     ended: OrderedDict[str, WorkingOrder] = field(default_factory=OrderedDict)
@@ -242,6 +243,7 @@ class Book:
 
     def _verdict(self, event: ev.VerdictReached) -> None:
         self.verdicts = max(self.verdicts, event.verdict_id)
+        self.decided[event.symbol] = event.signal_time
 
     def _intended(self, event: ev.OrderIntended) -> None:
         if event.link_id not in self.working:

@@ -44,7 +44,7 @@ class Looks:
     unclear: float = 2.0
     exposed: float = 30.0
     flat: float = 60.0
-    patience: float = 5.0
+    patience: float = 4.0
 
 
 class QueueInbox:
@@ -175,15 +175,20 @@ class Trader:
         """Compare with the exchange between closes. A stream that stays down is told; a short drop is not."""
         desk = self._desk
         now = desk.clock.now()
-        if desk.lost and desk.clock.monotonic() - self._lost_at > self._looks.patience:
-            await desk.alert(now, "exchange", UNREACHABLE)
+        await self._tell_lost(now)
         await reconcile(desk, now)
         desk.looked = desk.clock.monotonic()  # also when there was no answer
+
+    async def _tell_lost(self, at: datetime) -> None:
+        """That a stream has been down for a while, once."""
+        if self._desk.lost and self._desk.clock.monotonic() - self._lost_at > self._looks.patience:
+            await self._desk.alert(at, "exchange", UNREACHABLE)
 
     async def _on_close(self, closed: BarsClosed) -> None:
         desk, book = self._desk, self._desk.book
         desk.late = closed.late
         if book.last_close is None or closed.close_time > book.last_close:
+            await self._tell_lost(closed.close_time)
             # Sockets have no mutual order: what the exchange holds is asked for before anything is decided.
             await reconcile(desk, closed.close_time)
             before = desk.events

@@ -32,7 +32,6 @@ from tests.benchmarks import Figure, benchmark
 from tests.benchmarks.bench_replay import candles, synthetic
 from tests.structure import ROOT
 from trading import risk
-from trading.errors import ConclaveError
 from trading.exchange.bybit.clock import HeardClock
 from trading.exchange.bybit.endpoints import endpoints_of
 from trading.exchange.bybit.exchange import BybitExchange
@@ -163,9 +162,9 @@ async def timed_decisions(folder: Path, file: Path) -> Stopwatch:
     settings = read_settings(folder / "none").model_copy(update={"data_dir": folder})
     plan = main.make_plan(main.build_parser().parse_args(words), settings)
     async with contextlib.AsyncExitStack() as stack:
-        paper = await main.open_paper(plan, settings, 0.0, stack)
-        if paper is None:
-            raise ConclaveError("the benchmark trades on an exchange of its own")
+        paper = main.make_paper(plan, settings, 0.0, port=0)
+        stack.push_async_callback(paper.stop)
+        await paper.start()
         watch = Stopwatch(paper)
         link = main.open_link(plan, settings, paper, stack)
         database = await open_database(folder / "bench.db")

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from research.synthetic import synthetic, write_candles
-from tests.faults.markets import LIVELY
 from tests.journeys.chatlog import bot, extra, read, recorded
 from tests.journeys.program import Place, Running, headline
 from tests.structure import ROOT
@@ -30,6 +29,23 @@ BAR = timedelta(minutes=5)
 CATCHES_UP = 2  # bars after the one at which it stood still
 BACK_SECONDS = 5.0 + CATCHES_UP * 0.5
 LEAVE_SECONDS = 5.0
+BUSY = {
+    "ema_period": 20,
+    "rsi_long_max": 100.0,
+    "rsi_short_min": 0.0,
+    "adx_period": 5,
+    "adx_min": 0.0,
+    "atr_period": 5,
+    "sl_atr_multiplier": 3.0,
+    "volume_ma_period": 2,
+    "bb_period": 5,
+    "entry_offset": 0.002,
+    "take_profit_r": 1.5,
+    "trail_start_r": 0.5,
+    "trail_step_r": 0.25,
+    "trail_lag_r": 0.75,
+    "risk_per_trade": 0.005,
+}
 
 
 def free_port() -> int:
@@ -60,7 +76,7 @@ def place(tmp_path: Path, port: int) -> Place:
     folder.mkdir()
     config = json.loads((ROOT / "config.json").read_text()) | {"timeframe": 5}
     for group in ("strategy", "entry", "trailing", "risk"):
-        config[group] |= {name: value for name, value in LIVELY.items() if name in config[group]}
+        config[group] |= {name: value for name, value in BUSY.items() if name in config[group]}
     (folder / "config.json").write_text(json.dumps(config))
     return Place(folder=folder, env={"FEED": "live", "FEED_REST_URL": f"http://127.0.0.1:{port}"})
 

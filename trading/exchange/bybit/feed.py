@@ -39,6 +39,7 @@ _LOG = logging.getLogger(__name__)
 PRIVATE_TOPICS: Final = (("order", ()), ("execution", ()))
 DOUBT_SECONDS: Final = 2.0  # after a message that could not be read, before the trader is sent to ask
 RETRY_SECONDS: Final = 1.0
+MEANWHILE_SECONDS: Final = 2.0
 FILLING: Final = frozenset({"Filled", "PartiallyFilled"})  # told by the executions
 
 
@@ -86,7 +87,7 @@ class Feed:
 
     async def start(self) -> None:
         """Open both streams; returns when they are acknowledged and what was missed is delivered."""
-        works = (*(stream.run for stream in self._streams), self.closes.run, self._tend)
+        works = (*(stream.run for stream in self._streams), self.closes.run, self._tend, self._ask_meanwhile)
         self._tasks = [asyncio.create_task(self._kept(work)) for work in works]
         await self._started.wait()
 
@@ -131,6 +132,16 @@ class Feed:
             if self._behind and "public" not in self._down:
                 await self._catch_up()
             self._tell_restored()
+
+    async def _ask_meanwhile(self) -> None:
+        """While the public stream is down, closes are asked for: stops are trailed and exits decided all the same."""
+        while True:
+            await asyncio.sleep(MEANWHILE_SECONDS)
+            if self._started.is_set() and "public" in self._down:
+                with contextlib.suppress(ConclaveError):  # not even REST: there is nothing to be had
+                    await self.closes.catch_up()
+                if "public" in self._down:
+                    self.closes.hold()
 
     async def _catch_up(self) -> None:
         self._behind = False

@@ -32,9 +32,9 @@ from trading.exchange.bybit.rest import quiet_libraries
 _LOG = logging.getLogger(__name__)
 
 OPEN_SECONDS: Final = 4.0  # from the first packet to the last acknowledgement
-PING_SECONDS: Final = 5
-PONG_SECONDS: Final = 4
-SILENT_SECONDS: Final = 10.0  # two pings without any answer
+PING_SECONDS: Final = 4
+PONG_SECONDS: Final = 3
+SILENT_SECONDS: Final = 8.5  # two pings without any answer
 WATCH_SECONDS: Final = 0.5
 HEALTHY_SECONDS: Final = 10.0  # a connection that lived so long starts the back-off anew
 LEAST_PAUSE: Final = 0.2

@@ -37,6 +37,7 @@ class PublicStream:
         self._tickers: dict[str, dict[str, str]] = {}
         self._books: dict[str, Stream] = {}
         self._traded: dict[str, float] = {}
+        self._ticks: dict[str, list[tuple[float, int]]] = {}
         self._dirty: dict[str, None] = {}
         self._flushing: asyncio.TimerHandle | None = None
         self._repeating: asyncio.TimerHandle | None = None
@@ -126,6 +127,8 @@ class PublicStream:
 
     def _touch(self, symbol: str) -> None:
         self._dirty[symbol] = None
+        if f"publicTrade.{symbol}" in self._topics:
+            self._ticks.setdefault(symbol, []).append((self._venue.last[symbol], self._prices.now_ms))
         if self._flushing is None and any(not topic.startswith("kline.") for topic in self._topics):
             self._flushing = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
@@ -193,15 +196,18 @@ class PublicStream:
         self._repeating = loop.call_later(REPEAT_SECONDS, self._repeat) if shallow else None
 
     def _trade_frame(self, symbol: str, topic: str) -> str:
-        last = self._venue.last[symbol]
+        """Every price since the last frame as a trade."""
+        rows = [self._trade_row(symbol, price, at) for price, at in self._ticks.pop(symbol, [])]
+        return self._frame(topic, "snapshot", rows) if rows else ""
+
+    def _trade_row(self, symbol: str, last: float, at: int) -> dict[str, Any]:
         before = self._traded.get(symbol, last)
         self._traded[symbol] = last
         rose = last >= before
-        rules, now = self._venue.instruments[symbol], self._prices.now_ms
-        made = trade(symbol, last, float(rules.min_qty) * 10, now, "Buy" if rose else "Sell")
+        made = trade(symbol, last, float(self._venue.instruments[symbol].min_qty) * 10, at, "Buy" if rose else "Sell")
         self._data.push(made)
-        row = {
-            "T": now,
+        return {
+            "T": at,
             "s": symbol,
             "S": made["side"],
             "v": made["size"],
@@ -212,7 +218,6 @@ class PublicStream:
             "RPI": False,
             "seq": self._next(),
         }
-        return self._frame(topic, "snapshot", [row])
 
     def _frame(self, topic: str, kind: str, data: Any, **beside: int) -> str:
         return encode({"topic": topic, "type": kind, "ts": self._prices.now_ms, "data": data, **beside})
