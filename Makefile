@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench install format lock
+.PHONY: help run test check bench proof install format lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -33,6 +33,11 @@ check: $(INSTALLED)  ## lint, types, import contracts
 
 bench: $(INSTALLED)  ## the benchmarks, as a table; make bench ARGS="replay" runs those whose name holds the word
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+# What CI runs a short slice of, whole: ten months of candles over the wire, twenty kills of each kind, a minute's
+# outages. CONCLAVE_TEST_DATA names the folder with recorded candles. Results: docs/proofs.md
+proof: $(INSTALLED)  ## the slow proofs (an hour); make proof ARGS="-k outage" runs some of them
+	@CONCLAVE_FULL_WIRE=1 $(BIN)/python -m pytest -rP --timeout 3600 tests/faults $(ARGS)
 
 install: $(INSTALLED)  ## build the virtual environment from the lock
 

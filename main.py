@@ -18,7 +18,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -478,7 +478,10 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, li
         stack.push_async_callback(database.close)
         print(f"Chat: {chat.shown}  (Ctrl-C leaves, the next start carries on)", file=sys.stderr, flush=True)
         link = open_link(plan, settings, paper, stack)
-        session = await unless(stop, open_session(plan, settings, link, database, chat, speed))
+        met = await unless(stop, met_in_time(plan, settings, link, database, chat, speed))
+        if met is None:
+            return
+        session = await unless(stop, open_session(plan, settings, link, met, database, chat, speed))
         if session is None:
             return
         stack.push_async_callback(session.conversation.stop)
@@ -720,13 +723,12 @@ class Session:
 
 
 async def open_session(
-    plan: Plan, settings: Settings, link: Link, database: Database, chat: Chat, speed: float
+    plan: Plan, settings: Settings, link: Link, met: Introduction, database: Database, chat: Chat, speed: float
 ) -> Session:
     """Exchange, journal, trader and conversation of one account, recovered from what they kept."""
     from storage.journal import SqlJournal
     from trading.trader import load_book
 
-    met = await patiently(link, lambda: introduced(plan, settings, link))
     account = met.account
     if link.pace is not None:
         await link.pace.start()
@@ -736,7 +738,7 @@ async def open_session(
     await journal.check_end()
     equity = await patiently(link, lambda: opening_equity(plan, settings, floor))
     book, sequence = await load_book(journal, equity)
-    sequence = await inherit_pause(plan, settings, database, floor, book, sequence, journal)
+    sequence = await inherit_pause(plan, settings, database, met, floor.clock.now(), book, sequence, journal)
     seat = Seat(account=account, badge=badge_of(plan, settings, speed), journal=journal, book=book, sequence=sequence)
     source, missed, link.exchange.delivered_up_to = await patiently(link, lambda: warmed_up(plan, floor, book))
     trader = make_trader(plan, floor, seat, source, met.instruments)
@@ -769,10 +771,58 @@ async def patiently(link: Link, ask: Callable[[], Awaitable[T]]) -> T:
 
 @dataclass(frozen=True, kw_only=True)
 class Introduction:
-    """What an exchange says of itself and of us: the account's id, and the rules of the symbols."""
+    """What an exchange says of itself and of us: the account's id, and the rules of the symbols.
+
+    `paused`: somebody has paused while it was awaited.
+    """
 
     account: str
     instruments: Mapping[str, Instrument]
+    paused: bool = False
+
+
+async def met_in_time(
+    plan: Plan, settings: Settings, link: Link, database: Database, chat: Chat, speed: float
+) -> Introduction:
+    """The exchange's introduction; as long as it cannot be reached, the chat answers all the same."""
+    from trading.errors import OutcomeUnknown, Transient
+
+    try:
+        return await introduced(plan, settings, link)
+    except (Transient, OutcomeUnknown):
+        pass
+    book, trader, conversation = await waiting_room(plan, settings, link, database, chat, speed)
+    await conversation.start()
+    before = set(book.commands)
+    working = asyncio.create_task(trader.run(), name="waiting")
+    try:
+        met = await patiently(link, lambda: introduced(plan, settings, link))
+        return replace(met, paused=book.paused and set(book.commands) != before)
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await conversation.stop()
+
+
+async def waiting_room(
+    plan: Plan, settings: Settings, link: Link, database: Database, chat: Chat, speed: float
+) -> tuple[Book, Trader, Conversation]:
+    """A trader without an account: it can trade nothing, but it says why, and remembers a pause."""
+    from storage.journal import SqlJournal
+    from trading.exchange.simulated.market import ReleasePace
+    from trading.model import exact
+    from trading.signals import RollingWindow
+    from trading.trader import QueueInbox, load_book
+
+    floor = replace(link.floor, pace=ReleasePace(), inbox=QueueInbox())
+    account = f"{settings.exchange}:away"
+    journal = SqlJournal(database, account, clock=wall_time)
+    await journal.check_end()
+    book, sequence = await load_book(journal, exact(plan.config.terms.initial_equity))
+    seat = Seat(account=account, badge=badge_of(plan, settings, speed), journal=journal, book=book, sequence=sequence)
+    trader = make_trader(plan, floor, seat, RollingWindow(plan.config.strategy, []), plan.instruments)
+    await trader.start(wall_time())
+    return book, trader, make_conversation(settings, chat, database, journal, trader, floor.clock, seat)
 
 
 async def introduced(plan: Plan, settings: Settings, link: Link) -> Introduction:
@@ -805,14 +855,23 @@ async def opening_equity(plan: Plan, settings: Settings, floor: Floor) -> Decima
 
 
 async def inherit_pause(
-    plan: Plan, settings: Settings, database: Database, floor: Floor, book: Book, sequence: int, journal: Journal
+    plan: Plan,
+    settings: Settings,
+    database: Database,
+    met: Introduction,
+    now: datetime,
+    book: Book,
+    sequence: int,
+    journal: Journal,
 ) -> int:
     """Real money starts paused every time; and who has paused before does not want to trade on a new market."""
     from storage.queries import paused_last
     from trading.events import TradingPaused
 
-    now = floor.clock.now()
-    if settings.exchange == "live" and not book.paused:
+    if met.paused and not book.paused:
+        command = f"awaited:{wall_time().isoformat()}"
+        paused = TradingPaused(at=now, by="the pause that was asked for while the exchange was away", command=command)
+    elif settings.exchange == "live" and not book.paused:
         paused = TradingPaused(at=now, by="the start with real money", command=f"start:{wall_time().isoformat()}")
     elif sequence == 0 and not plan.files and await paused_last(database):
         paused = TradingPaused(at=now, by="the account before this one", command="inherited")

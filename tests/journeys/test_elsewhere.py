@@ -64,6 +64,27 @@ def test_it_waits_for_an_exchange_that_is_not_there_yet(tmp_path: Path) -> None:
             assert running.leave()[0] == 0
 
 
+def test_the_chat_answers_while_the_exchange_is_away(tmp_path: Path) -> None:
+    """It says what is wrong, answers questions, and a pause that is asked for then holds when the exchange is there."""
+    port = free_port()
+    with trader(tmp_path / "bot", port).start("run", "--no-dashboard") as running:
+        running.until(lambda: any("cannot be reached" in str(m["text"]) for m in running.messages()), 30, "alert")
+        assert "PAPER" in running.ask("/status")[0]
+        assert "Pausing" in running.ask("/pause")[0]
+        with exchange(tmp_path / "exchange", port):
+            heard = len(running.messages())
+            started = r"PAPER.*(start|carr|back)"
+
+            def back() -> bool:
+                return any(re.search(started, headline(m)) for m in running.messages()[heard:])
+
+            running.until(back, 30, "word that it has started")
+            assert "aused" in running.ask("/status")[0]
+            told = [m for m in running.messages() if "cannot be reached" in str(m["text"])]
+            assert len(told) <= 2  # the alert, and what the first start found
+            assert running.leave()[0] == 0
+
+
 def test_it_can_be_left_while_it_waits(tmp_path: Path) -> None:
     """Ctrl-C ends it with 0, soon."""
     with trader(tmp_path / "bot", free_port()).start("run", "--no-dashboard") as running:
