@@ -291,13 +291,17 @@ class Floor:
 
 @dataclass(frozen=True, kw_only=True)
 class Seat:
-    """Whose trader it is: the account, its journal, and its book as folded up to `sequence`."""
+    """Whose trader it is: the account, its journal, and its book as folded up to `sequence`.
+
+    `commit_behind`: the journal is a disk's, and a quiet close need not wait for it.
+    """
 
     account: str
     badge: str
     journal: Journal
     book: Book
     sequence: int
+    commit_behind: bool = False
 
 
 def make_trader(
@@ -335,6 +339,7 @@ def make_trader(
         clock=floor.clock,
         knife_bars=packet.knife_lookback,
         sequence=seat.sequence,
+        commit_behind=seat.commit_behind,
     )
     return Trader(desk, floor.inbox, floor.pace, badge=seat.badge, quotes=floor.quotes)
 
@@ -739,7 +744,8 @@ async def open_session(
     equity = await patiently(link, lambda: opening_equity(plan, settings, floor))
     book, sequence = await load_book(journal, equity)
     sequence = await inherit_pause(plan, settings, database, met, floor.clock.now(), book, sequence, journal)
-    seat = Seat(account=account, badge=badge_of(plan, settings, speed), journal=journal, book=book, sequence=sequence)
+    badge = badge_of(plan, settings, speed)
+    seat = Seat(account=account, badge=badge, journal=journal, book=book, sequence=sequence, commit_behind=True)
     source, missed, link.exchange.delivered_up_to = await patiently(link, lambda: warmed_up(plan, floor, book))
     trader = make_trader(plan, floor, seat, source, met.instruments)
     await trader.start(floor.clock.now(), missed)

@@ -53,7 +53,8 @@ class Desk:
     `naked` counts refused attempts to protect a position, `cash_difference` is that of the last look.
     `late`: the close dealt with is too old for a new entry. `lost`: which stream of the exchange is down, and why.
     `looked`: when (monotonic) the exchange was last compared with the book; `wallet_look` the same of its wallet.
-    `events`: how many were recorded one by one. `knife_bars`: over how many bars a knife is told.
+    `events`: how many were recorded one by one; `commit_behind`: see `record_soon`.
+    `knife_bars`: over how many bars a knife is told.
     """
 
     account: str
@@ -82,7 +83,8 @@ class Desk:
     wallet_look: WalletLook | None = None
     sequence: int = 0
     events: int = 0
-    _keeping: asyncio.Future[int] | None = None
+    commit_behind: bool = False
+    _keeping: tuple[EquityMarked, asyncio.Future[int]] | None = None
 
     async def record(self, *events: Event) -> None:
         """Commit events, then fold them into the book: what is not committed has not happened."""
@@ -95,17 +97,21 @@ class Desk:
     async def record_soon(self, mark: EquityMarked) -> None:
         """Commit the mark of a flat close at which nothing happened while the market goes on; the next record waits.
 
-        Killed in between, the next start deals with that close once more and comes to the same mark.
+        Only with `commit_behind`, for a journal that takes its time. Killed in between, the next start deals with that
+        close once more and comes to the same mark.
         """
+        if not self.commit_behind:
+            await self.record(mark)
+            return
         await self.kept()
-        self._keeping = asyncio.ensure_future(self.journal.append([mark]))
-        self.book.apply(mark)
+        self._keeping = (mark, asyncio.ensure_future(self.journal.append([mark])))
 
     async def kept(self) -> None:
-        """Returns when everything recorded is committed."""
+        """Returns when everything recorded is committed and in the book."""
         if self._keeping is not None:
-            keeping, self._keeping = self._keeping, None
-            self.sequence = await keeping
+            (mark, committing), self._keeping = self._keeping, None
+            self.sequence = await committing
+            self.book.apply(mark)
 
     async def send(self, intent: OrderIntended, order: Approved[PlaceOrder], *before: Event) -> None:
         """Commit the intent (with what led to it), then send the order; a lost reply leaves it doubted.

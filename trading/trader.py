@@ -152,6 +152,7 @@ class Trader:
         return None
 
     async def _handle(self, item: Inbound | None) -> None:
+        await self._desk.kept()
         if item is None:
             await self._look()
         elif isinstance(item, BarsClosed):

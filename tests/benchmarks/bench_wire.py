@@ -174,7 +174,7 @@ async def timed_decisions(folder: Path, file: Path) -> Stopwatch:
         await link.exchange.start()
         journal = SqlJournal(database, "bench", clock=main.wall_time)
         book = Book.opening(Decimal(10_000))
-        seat = main.Seat(account="bench", badge="BENCH", journal=journal, book=book, sequence=0)
+        seat = main.Seat(account="bench", badge="BENCH", journal=journal, book=book, sequence=0, commit_behind=True)
         source, _, _ = await main.warmed_up(plan, link.floor, book)
         trader = main.make_trader(plan, link.floor, seat, source, plan.instruments)
         await trader.start(link.clock.now())

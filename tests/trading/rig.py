@@ -324,6 +324,7 @@ class Session:
             signals=parts.signals(stage, book) if parts.signals else Script(stage.series, stage.said),
             clock=self.clock,
             sequence=sequence,
+            commit_behind=True,
         )
         self.trader = Trader(self.desk, self.inbox, self.pace, badge="TEST", quotes=world.venue.last)
 

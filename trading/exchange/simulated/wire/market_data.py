@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
-from itertools import chain, islice
+from itertools import islice
 
 from trading.exchange.simulated.venue import SETTLEMENT_MS, VenueRefusal
 from trading.exchange.simulated.wire.candles import Bar, window
@@ -27,7 +27,7 @@ CATEGORIES = ("linear", "inverse", "spot", "option")
 STATUSES = ("Trading", "PreLaunch", "Delivering", "Closed")
 MOST_STEPS = 1_190_000
 MOST_PUSHED = 1000
-ALL_TIME = 2**62
+MOST_DRAWN = 2000  # bars that are looked through for what was traded while nobody listened
 OPEN_INTEREST = Decimal(50_000)
 FUNDING_CAP = "0.00375"
 BAND = Decimal("0.05")
@@ -227,12 +227,10 @@ class MarketData:
         category = params.choice("category", CATEGORIES)
         symbol = self._symbol(params, category)
         limit = params.integer("limit", 500, 1, 1000)
-        series = self._prices.recent(symbol, limit // 4 + 1)
+        series = self._prices.recent(symbol, MOST_DRAWN)
         pushed = self.pushed.get(symbol, ())
-        oldest = int(str(pushed[-1]["time"])) if pushed else ALL_TIME
         drawn = _trades(series) if series is not None else iter(())
-        older = (row for row in drawn if int(str(row["time"])) < oldest)
-        return {"category": category, "list": list(islice(chain(pushed, older), limit))}
+        return {"category": category, "list": list(islice(_merged(pushed, drawn), limit))}
 
     def push(self, made: dict[str, object]) -> None:
         """Remember a trade that was told on the stream."""
@@ -287,6 +285,24 @@ def _base(symbol: str) -> str:
 def _scale(tick: Decimal) -> int:
     exponent = tick.normalize().as_tuple().exponent
     return max(-exponent, 0) if isinstance(exponent, int) else 0
+
+
+def _merged(pushed: Sequence[Object], drawn: Iterator[Object]) -> Iterator[Object]:
+    """Newest first: the drawn ones stand for the time before and after those that were pushed."""
+    if not pushed:
+        yield from drawn
+        return
+    newest, oldest = int(str(pushed[0]["time"])), int(str(pushed[-1]["time"]))
+    told = False
+    for row in drawn:
+        at = int(str(row["time"]))
+        if at <= newest and not told:
+            told = True
+            yield from pushed
+        if at > newest or at < oldest:
+            yield row
+    if not told:
+        yield from pushed
 
 
 def _trades(series: CandleSeries) -> Iterator[dict[str, object]]:

@@ -38,6 +38,7 @@ class PublicStream:
         self._books: dict[str, Stream] = {}
         self._traded: dict[str, float] = {}
         self._ticks: dict[str, list[tuple[float, int]]] = {}
+        self._ticked: dict[str, tuple[float, int]] = {}
         self._dirty: dict[str, None] = {}
         self._flushing: asyncio.TimerHandle | None = None
         self._repeating: asyncio.TimerHandle | None = None
@@ -128,7 +129,10 @@ class PublicStream:
     def _touch(self, symbol: str) -> None:
         self._dirty[symbol] = None
         if f"publicTrade.{symbol}" in self._topics:
-            self._ticks.setdefault(symbol, []).append((self._venue.last[symbol], self._prices.now_ms))
+            tick, ticks = (self._venue.last[symbol], self._prices.now_ms), self._ticks.setdefault(symbol, [])
+            if tick != self._ticked.get(symbol):
+                ticks.append(tick)
+            self._ticked[symbol] = tick
         if self._flushing is None and any(not topic.startswith("kline.") for topic in self._topics):
             self._flushing = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
