@@ -23,7 +23,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
 
 from trading import crashpoints
 from trading.errors import AnotherInstance, BadInput, ConclaveError, Misconfigured
@@ -468,13 +467,11 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, li
     from research.report import Outcome
     from storage.database import open_database
 
-    stop = asyncio.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    stop = asked_to_stop()
     async with contextlib.AsyncExitStack() as stack:
         chat = await open_chat(settings, stack)
         paper = None
-        if settings.exchange == "paper" and settings.bybit_rest_url is None:
+        if settings.own_exchange:
             paper = make_paper(plan, settings, speed, port=0)
             stack.push_async_callback(paper.stop)
             if not await unless(stop, opened(paper)):
@@ -501,6 +498,14 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, li
             with Outcome(plan.symbols) as outcome:
                 await hear_again(session.journal, outcome)
                 print_outcome(plan, outcome, session.book, as_json=as_json)
+
+
+def asked_to_stop() -> asyncio.Event:
+    """Set once somebody presses Ctrl-C or ends the process."""
+    stop = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    return stop
 
 
 async def drained(conversation: Conversation) -> bool:
@@ -556,11 +561,12 @@ async def open_chat(settings: Settings, stack: contextlib.AsyncExitStack) -> Cha
     Without an owner nobody is obeyed, except on loopback, where the phone's own user is the owner.
     """
     from bot.phone import DEFAULT_TOKEN, Phone, PhonePortInUse, PhoneStoreUnusable
+    from trading.exchange.bybit.endpoints import is_loopback
 
     token, url, owner = settings.telegram_bot_token, settings.telegram_api_url, settings.telegram_owner_id
     secret = token.get_secret_value() if token else DEFAULT_TOKEN
     if url is not None:
-        loopback = urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
+        loopback = is_loopback(url)
         return Chat(api_url=url, token=secret, owner=owner or (1 if loopback else None), embedded=loopback)
     if token is not None:
         return Chat(api_url=None, token=secret, owner=owner, embedded=False)
@@ -838,7 +844,7 @@ async def introduced(plan: Plan, settings: Settings, link: Link) -> Introduction
     exchange = link.exchange
     try:
         account = f"{settings.exchange}:{await exchange.account_id()}"
-        if settings.exchange == "paper" and settings.bybit_rest_url is None:
+        if settings.own_exchange:
             return Introduction(account=account, instruments=plan.instruments)
         if settings.exchange != "paper" and (problems := await exchange.key_problems()):
             raise Misconfigured("\n".join(f"BYBIT_KEY: {problem}" for problem in problems))
@@ -1016,9 +1022,7 @@ def exchange_command(args: argparse.Namespace) -> int:
         raise BadInput(f"--history {args.history} leaves no bar to trade: name fewer")
 
     async def serve() -> None:
-        stop = asyncio.Event()
-        for name in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        stop = asked_to_stop()
         paper = make_paper(plan, settings, speed, port=args.port, history=args.history)
         try:
             if await unless(stop, opened(paper)):
@@ -1046,9 +1050,7 @@ def phone_command(args: argparse.Namespace) -> int:
     settings = read_settings()
 
     async def serve() -> None:
-        stop = asyncio.Event()
-        for name in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        stop = asked_to_stop()
         listed = (*settings.telegram_operators, *settings.telegram_viewers)
         phone = Phone(settings.data_dir, owner_id=settings.telegram_owner_id or 1, listed=listed, port=args.port)
         await phone.start()

@@ -29,6 +29,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from trading.errors import BadInput, Misconfigured
+from trading.exchange.bybit.endpoints import is_loopback
 from trading.exchange.simulated.instruments import KNOWN
 from trading.model import Instrument, exact
 from trading.parameters import AccountTerms, InstrumentTerms, Parameters, Range, TradeRules, near, param
@@ -42,7 +43,6 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 TIMEFRAMES = (1, 3, 5, 15, 30, 60, 120, 240, 360, 720, 1440)  # minutes; Bybit's kline intervals up to a day
 LONGEST_PERIOD = 100_000  # bars; TA-Lib refuses longer ones
 LARGEST_WHOLE = 10**15
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 P = TypeVar("P", bound=Parameters)
 _TYPED = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?|nan|inf|infinity)", re.ASCII | re.IGNORECASE)
@@ -135,7 +135,7 @@ def _endpoint(*schemes: str) -> Callable[[object], object]:
             parts, more = urllib.parse.urlsplit(""), "?"
         if not parts.hostname or more or parts.scheme not in schemes or " " in text:
             raise _refuse(f"must be an address such as {plain}://127.0.0.1:8765, without a path")
-        if parts.scheme == plain and parts.hostname not in LOOPBACK:
+        if parts.scheme == plain and not is_loopback(text):
             raise _refuse(f"must begin with {encrypted}:// unless it is on this machine")
         return text.rstrip("/")
 
@@ -236,6 +236,11 @@ class Settings(BaseSettings):
         return ZoneInfo(self.timezone)
 
     @property
+    def own_exchange(self) -> bool:
+        """True when the paper exchange of this process is traded on, and none elsewhere."""
+        return self.exchange == "paper" and self.bybit_rest_url is None
+
+    @property
     def keys(self) -> tuple[str, str]:
         """Key and secret of the exchange; the paper exchange takes `paper`, `paper`."""
         key, secret = self.bybit_key, self.bybit_secret
@@ -273,8 +278,7 @@ def _contradictions(settings: Settings) -> list[str]:
 
 
 def _env_problem(loc: tuple[int | str, ...], why: str) -> str:
-    name = str(loc[0]).upper()
-    return f"{name}{why}" if why.startswith("=") else f"{name}: {why}"
+    return f"{str(loc[0]).upper()}: {why}"
 
 
 def _env_file_problems(path: Path) -> list[str]:

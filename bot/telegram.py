@@ -13,7 +13,7 @@ import logging
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from telegram import Bot, BotCommandScopeAllPrivateChats, Update
 from telegram.error import Conflict, InvalidToken, TelegramError
@@ -22,11 +22,11 @@ from telegram.request import HTTPXRequest
 from telegram.warnings import PTBDeprecationWarning
 
 from trading.errors import ConclaveError
+from trading.exchange.bybit.endpoints import is_loopback
 from trading.ports import Clock
 
 _LOG = logging.getLogger(__name__)
 _TELEGRAM: Final = "https://api.telegram.org"
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _KINDS: Final = ("message", "callback_query")
 _POLL_SECONDS: Final = 10
 _SILENCE_SECONDS: Final = 90.0
@@ -129,7 +129,7 @@ class TelegramBot:
     ) -> None:
         root = (api_url or _TELEGRAM).rstrip("/")
         # A server of our own is never behind the proxy that the environment may name.
-        options: dict[str, Any] = {"httpx_kwargs": {"trust_env": urlsplit(root).hostname not in _LOOPBACK}}
+        options: dict[str, Any] = {"httpx_kwargs": {"trust_env": not is_loopback(root)}}
         self._poll = _PollRequest(clock, self._polled, **options, connection_pool_size=2)
         self.bot = Bot(
             token,

@@ -53,8 +53,7 @@ class Desk:
     `naked` counts refused attempts to protect a position, `cash_difference` is that of the last look.
     `late`: the close dealt with is too old for a new entry. `lost`: which stream of the exchange is down, and why.
     `looked`: when (monotonic) the exchange was last compared with the book; `wallet_look` the same of its wallet.
-    `events`: how many were recorded one by one; `commit_behind`: see `record_soon`.
-    `knife_bars`: over how many bars a knife is told.
+    `commit_behind`: see `record_soon`. `knife_bars`: over how many bars a knife is told.
     """
 
     account: str
@@ -82,7 +81,6 @@ class Desk:
     looked: float = -math.inf
     wallet_look: WalletLook | None = None
     sequence: int = 0
-    events: int = 0
     commit_behind: bool = False
     _keeping: tuple[EquityMarked, asyncio.Future[int]] | None = None
 
@@ -90,7 +88,6 @@ class Desk:
         """Commit events, then fold them into the book: what is not committed has not happened."""
         await self.kept()
         self.sequence = await self.journal.append(events)
-        self.events += len(events)
         for event in events:
             self.book.apply(event)
 

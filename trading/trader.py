@@ -192,12 +192,12 @@ class Trader:
             await self._tell_lost(closed.close_time)
             # Sockets have no mutual order: what the exchange holds is asked for before anything is decided.
             await reconcile(desk, closed.close_time)
-            before = desk.events
+            before = desk.sequence
             candles = {candle.symbol: candle for candle in closed.candles}
             for symbol in desk.symbols:
                 if symbol in candles:
                     await run_cycle(desk, candles[symbol])
-            await self._mark(closed.close_time, candles, quiet=desk.events == before)
+            await self._mark(closed.close_time, candles, quiet=desk.sequence == before)
             if desk.sequence - self._snapshot_at >= SNAPSHOT_EVERY:
                 await self._keep_snapshot()
         self._pace.release(closed.close_time)
