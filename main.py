@@ -28,12 +28,15 @@ from trading import crashpoints
 from trading.errors import AnotherInstance, BadInput, ConclaveError, Misconfigured
 
 if TYPE_CHECKING:
-    from bot.conversation import Conversation
+    from bot.office import Building, Office
     from bot.settings import Settings, TradingConfig
+    from bot.terminal import Display
     from research.candles import CandleFile
     from research.report import Outcome
     from storage.database import Database
     from storage.journal import SqlJournal
+    from trading.council.guards import Guards
+    from trading.desk import Retune
     from trading.exchange.bybit.exchange import BybitExchange
     from trading.exchange.simulated.ledger import LedgerFile
     from trading.exchange.simulated.live import LiveMarket
@@ -52,6 +55,7 @@ T = TypeVar("T")
 HERE = Path(__file__).resolve().parent
 WARM_UP_BARS = 2400
 SYNTHETIC_BARS = 8192
+SPARKLINE_BARS = 60
 
 
 # ---------------------------------------------------------------------------------------------- the command line
@@ -292,7 +296,8 @@ class Floor:
 class Seat:
     """Whose trader it is: the account, its journal, and its book as folded up to `sequence`.
 
-    `commit_behind`: the journal is a disk's, and a quiet close need not wait for it.
+    `commit_behind`: the journal is a disk's, and a quiet close need not wait for it. `absent`: the exchange has not
+    been met yet.
     """
 
     account: str
@@ -301,26 +306,22 @@ class Seat:
     book: Book
     sequence: int
     commit_behind: bool = False
+    absent: bool = False
 
 
 def make_trader(
-    plan: Plan, floor: Floor, seat: Seat, source: SignalSource, instruments: Mapping[str, Instrument]
+    plan: Plan,
+    floor: Floor,
+    seat: Seat,
+    source: SignalSource,
+    instruments: Mapping[str, Instrument],
+    retune: Retune | None = None,
 ) -> Trader:
-    """The trader at its desk."""
-    from trading.council.guards import FullGuards, PageGuards
-    from trading.council.packet import PacketTerms
-    from trading.council.rules import NoCouncil, RulesCouncil
+    """The trader at its desk. `retune` makes parts for changed settings; without it they are fixed."""
     from trading.desk import Desk
     from trading.trader import Trader
 
-    off = plan.council_mode == "off"
-    values = plan.params
-    packet = PacketTerms(
-        trend_period=values.get("ema_period", 200),
-        knife_lookback=values.get("knife_lookback", 3),
-        knife_atr=values.get("knife_atr", 3.0),
-    )
-    council: Council = NoCouncil() if off else RulesCouncil(packet)
+    council, guards, knife_bars = voices(plan)
     desk = Desk(
         account=seat.account,
         symbols=plan.symbols,
@@ -333,14 +334,56 @@ def make_trader(
         market=floor.market,
         broker=floor.broker,
         council=council,
-        guards=PageGuards() if off else FullGuards(plan.config.limits),
+        guards=guards,
         signals=source,
         clock=floor.clock,
-        knife_bars=packet.knife_lookback,
+        knife_bars=knife_bars,
+        retune=retune,
+        absent=seat.absent,
         sequence=seat.sequence,
         commit_behind=seat.commit_behind,
     )
     return Trader(desk, floor.inbox, floor.pace, badge=seat.badge, quotes=floor.quotes)
+
+
+def voices(plan: Plan) -> tuple[Council, Guards, int]:
+    """Who may object to a trade: the council, the guards, and over how many bars a knife is told."""
+    from trading.council.guards import FullGuards, PageGuards
+    from trading.council.packet import PacketTerms
+    from trading.council.rules import NoCouncil, RulesCouncil
+
+    values = plan.params
+    packet = PacketTerms(
+        trend_period=values.get("ema_period", 200),
+        knife_lookback=values.get("knife_lookback", 3),
+        knife_atr=values.get("knife_atr", 3.0),
+    )
+    if plan.council_mode == "off":
+        return NoCouncil(), PageGuards(), packet.knife_lookback
+    return RulesCouncil(packet), FullGuards(plan.config.limits), packet.knife_lookback
+
+
+def retuning(plan: Plan, floor: Floor, book: Book) -> Retune:
+    """Makes the desk's parts for settings that lie over the plan's own."""
+    from bot.tuning import Tuning, overlaid
+    from trading.desk import Tuned
+
+    async def retune(values: Mapping[str, float]) -> Tuned:
+        before = Tuning(plan.config, lambda: book.settings).current()
+        changed = replace(plan, config=overlaid(plan.config, values))
+        source, _, _ = await warmed_up(changed, floor, book)
+        council, guards, knife_bars = voices(changed)
+        return Tuned(
+            rules=changed.config.rules,
+            terms=changed.config.terms,
+            guards=guards,
+            council=council,
+            signals=source,
+            knife_bars=knife_bars,
+            before=before,
+        )
+
+    return retune
 
 
 # ----------------------------------------------------------------------------------------------------------- replay
@@ -427,6 +470,7 @@ def run_command(args: argparse.Namespace) -> int:
         crashpoints.arm(name)
     settings = read_settings()
     with InstanceLock(settings.data_dir):  # before the heavy imports
+        slim_talib()
         plan = make_plan(args, settings)
         check_exchange(plan, settings)
         speed = speed_of(plan, args)
@@ -434,6 +478,20 @@ def run_command(args: argparse.Namespace) -> int:
         lines = not (args.no_dashboard or args.json)
         asyncio.run(run(plan, settings, speed=speed, as_json=args.json, lines=lines))
     return 0
+
+
+def slim_talib() -> None:
+    """Import TA-Lib without pandas, which it takes in to accept its Series: 85 MB that `run` has no use for.
+
+    What needs pandas later (a candle file) imports it as ever.
+    """
+    if "pandas" in sys.modules:
+        return
+    sys.modules["pandas"] = None  # type: ignore[assignment]  # "not installed", for the length of one import
+    try:
+        import talib  # noqa: F401
+    finally:
+        del sys.modules["pandas"]
 
 
 def check_exchange(plan: Plan, settings: Settings) -> None:
@@ -463,7 +521,6 @@ def start_logging(level: str) -> None:
 
 async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, lines: bool) -> None:
     """Open everything in order, trade until asked to stop or the feed ends, close in the opposite order."""
-    from bot.terminal import Terminal
     from research.report import Outcome
     from storage.database import open_database
 
@@ -480,24 +537,32 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, li
         stack.push_async_callback(database.close)
         print(f"Chat: {chat.shown}  (Ctrl-C leaves, the next start carries on)", file=sys.stderr, flush=True)
         link = open_link(plan, settings, paper, stack)
-        met = await unless(stop, met_in_time(plan, settings, link, database, chat, speed))
+        building = open_building(settings, chat, database, stack)
+        place = Place(plan=plan, settings=settings, speed=speed, building=building)
+        met = await unless(stop, met_in_time(place, link))
         if met is None:
             return
-        session = await unless(stop, open_session(plan, settings, link, met, database, chat, speed))
+        session = await unless(stop, open_session(place, link, met))
         if session is None:
             return
-        stack.push_async_callback(session.conversation.stop)
-        await session.conversation.start()
+        stack.push_async_callback(session.office.stop)
+        await session.office.start()
         if lines:
-            terminal = Terminal(session.journal, session.journal_start, lambda line: print(line, file=sys.stderr))
-            stack.callback(asyncio.create_task(terminal.run(), name="terminal").cancel)
-        ended = await trade(session, paper, stop)
-        if ended and await unless(stop, drained(session.conversation)):
+            display = await make_display(place, session, link, chat)
+            stack.push_async_callback(ended, asyncio.create_task(display.run(), name="display"))
+        over = await trade(session, paper, stop)
+        if over and await unless(stop, drained(session.office)):
             if paper is not None:
                 paper.finish()
             with Outcome(plan.symbols) as outcome:
                 await hear_again(session.journal, outcome)
                 print_outcome(plan, outcome, session.book, as_json=as_json)
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def asked_to_stop() -> asyncio.Event:
@@ -508,9 +573,9 @@ def asked_to_stop() -> asyncio.Event:
     return stop
 
 
-async def drained(conversation: Conversation) -> bool:
+async def drained(office: Office) -> bool:
     """True once every message has been sent; what waits at a stop waits on disk."""
-    await conversation.drain()
+    await office.drain()
     return True
 
 
@@ -725,44 +790,71 @@ def database_of(settings: Settings) -> str | Path:
 class Session:
     """Everything of a run that must be kept going."""
 
+    account: str
     inbox: QueueInbox
     trader: Trader
     journal: SqlJournal
     journal_start: int
     book: Book
-    conversation: Conversation
+    source: RollingWindow
+    office: Office
+
+    def closes(self, symbol: str) -> list[float]:
+        """The last closes of a symbol."""
+        window = self.source.window(symbol, SPARKLINE_BARS)
+        return [float(close) for close in window.close]
 
 
-async def open_session(
-    plan: Plan, settings: Settings, link: Link, met: Introduction, database: Database, chat: Chat, speed: float
-) -> Session:
-    """Exchange, journal, trader and conversation of one account, recovered from what they kept."""
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What does not depend on the account: the plan, the settings, and what serves people."""
+
+    plan: Plan
+    settings: Settings
+    speed: float
+    building: Building
+
+    @property
+    def badge(self) -> str:
+        """What every message begins with."""
+        return badge_of(self.plan, self.settings, self.speed)
+
+    @property
+    def real_time(self) -> bool:
+        """Does market time go with the wall's?"""
+        return self.settings.exchange != "paper" or self.settings.feed == "live" or self.speed == 1
+
+
+async def open_session(place: Place, link: Link, met: Introduction) -> Session:
+    """Exchange, journal, trader and office of one account, recovered from what they kept."""
+    from bot.tuning import overlaid
     from storage.journal import SqlJournal
     from trading.trader import load_book
 
-    account = met.account
+    plan, settings, account = place.plan, place.settings, met.account
     if link.pace is not None:
         await link.pace.start()
     await link.exchange.start()
     floor = link.floor
-    journal = SqlJournal(database, account, clock=wall_time)
+    journal = SqlJournal(place.building.database, account, clock=wall_time)
     await journal.check_end()
     equity = await patiently(link, lambda: opening_equity(plan, settings, floor))
     book, sequence = await load_book(journal, equity)
-    sequence = await inherit_pause(plan, settings, database, met, floor.clock.now(), book, sequence, journal)
-    badge = badge_of(plan, settings, speed)
-    seat = Seat(account=account, badge=badge, journal=journal, book=book, sequence=sequence, commit_behind=True)
-    source, missed, link.exchange.delivered_up_to = await patiently(link, lambda: warmed_up(plan, floor, book))
-    trader = make_trader(plan, floor, seat, source, met.instruments)
+    sequence = await inherit_pause(place, met, floor.clock.now(), book, sequence, journal)
+    seat = Seat(account=account, badge=place.badge, journal=journal, book=book, sequence=sequence, commit_behind=True)
+    tuned = replace(plan, config=overlaid(plan.config, book.settings))
+    source, missed, link.exchange.delivered_up_to = await patiently(link, lambda: warmed_up(tuned, floor, book))
+    trader = make_trader(tuned, floor, seat, source, met.instruments, retuning(plan, floor, book))
     await trader.start(floor.clock.now(), missed)
-    conversation = make_conversation(settings, chat, database, journal, trader, floor.clock, seat)
     return Session(
+        account=account,
+        source=source,
         inbox=link.inbox,
         trader=trader,
         journal=journal,
         journal_start=sequence,
         book=book,
-        conversation=conversation,
+        office=make_office(place, link, journal, trader, seat),
     )
 
 
@@ -793,32 +885,27 @@ class Introduction:
     paused: bool = False
 
 
-async def met_in_time(
-    plan: Plan, settings: Settings, link: Link, database: Database, chat: Chat, speed: float
-) -> Introduction:
+async def met_in_time(place: Place, link: Link) -> Introduction:
     """The exchange's introduction; as long as it cannot be reached, the chat answers all the same."""
     from trading.errors import OutcomeUnknown, Transient
 
     try:
-        return await introduced(plan, settings, link)
+        return await introduced(place.plan, place.settings, link)
     except (Transient, OutcomeUnknown):
         pass
-    book, trader, conversation = await waiting_room(plan, settings, link, database, chat, speed)
-    await conversation.start()
+    book, trader, office = await waiting_room(place, link)
+    await office.start()
     before = set(book.commands)
     working = asyncio.create_task(trader.run(), name="waiting")
     try:
-        met = await patiently(link, lambda: introduced(plan, settings, link))
+        met = await patiently(link, lambda: introduced(place.plan, place.settings, link))
         return replace(met, paused=book.paused and set(book.commands) != before)
     finally:
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
-        await conversation.stop()
+        await ended(working)
+        await office.stop()
 
 
-async def waiting_room(
-    plan: Plan, settings: Settings, link: Link, database: Database, chat: Chat, speed: float
-) -> tuple[Book, Trader, Conversation]:
+async def waiting_room(place: Place, link: Link) -> tuple[Book, Trader, Office]:
     """A trader without an account: it can trade nothing, but it says why, and remembers a pause."""
     from storage.journal import SqlJournal
     from trading.exchange.simulated.market import ReleasePace
@@ -826,15 +913,16 @@ async def waiting_room(
     from trading.signals import RollingWindow
     from trading.trader import QueueInbox, load_book
 
+    plan = place.plan
     floor = replace(link.floor, pace=ReleasePace(), inbox=QueueInbox())
-    account = f"{settings.exchange}:away"
-    journal = SqlJournal(database, account, clock=wall_time)
+    account = f"{place.settings.exchange}:away"
+    journal = SqlJournal(place.building.database, account, clock=wall_time)
     await journal.check_end()
     book, sequence = await load_book(journal, exact(plan.config.terms.initial_equity))
-    seat = Seat(account=account, badge=badge_of(plan, settings, speed), journal=journal, book=book, sequence=sequence)
+    seat = Seat(account=account, badge=place.badge, journal=journal, book=book, sequence=sequence, absent=True)
     trader = make_trader(plan, floor, seat, RollingWindow(plan.config.strategy, []), plan.instruments)
     await trader.start(wall_time())
-    return book, trader, make_conversation(settings, chat, database, journal, trader, floor.clock, seat)
+    return book, trader, make_office(place, link, journal, trader, seat)
 
 
 async def introduced(plan: Plan, settings: Settings, link: Link) -> Introduction:
@@ -867,14 +955,7 @@ async def opening_equity(plan: Plan, settings: Settings, floor: Floor) -> Decima
 
 
 async def inherit_pause(
-    plan: Plan,
-    settings: Settings,
-    database: Database,
-    met: Introduction,
-    now: datetime,
-    book: Book,
-    sequence: int,
-    journal: Journal,
+    place: Place, met: Introduction, now: datetime, book: Book, sequence: int, journal: Journal
 ) -> int:
     """Real money starts paused every time; and who has paused before does not want to trade on a new market."""
     from storage.queries import paused_last
@@ -883,9 +964,9 @@ async def inherit_pause(
     if met.paused and not book.paused:
         command = f"awaited:{wall_time().isoformat()}"
         paused = TradingPaused(at=now, by="the pause that was asked for while the exchange was away", command=command)
-    elif settings.exchange == "live" and not book.paused:
+    elif place.settings.exchange == "live" and not book.paused:
         paused = TradingPaused(at=now, by="the start with real money", command=f"start:{wall_time().isoformat()}")
-    elif sequence == 0 and not plan.files and await paused_last(database):
+    elif sequence == 0 and not place.plan.files and await paused_last(place.building.database):
         paused = TradingPaused(at=now, by="the account before this one", command="inherited")
     else:
         return sequence
@@ -950,36 +1031,101 @@ async def warmed_up(
     return RollingWindow(strategy, known), missed, newest
 
 
-def make_conversation(
-    settings: Settings,
-    chat: Chat,
-    database: Database,
-    journal: SqlJournal,
-    trader: Trader,
-    clock: Clock,
-    seat: Seat,
-) -> Conversation:
-    """The bot and its people."""
+def open_building(
+    settings: Settings, chat: Chat, database: Database, stack: contextlib.AsyncExitStack
+) -> Building:
+    """The bot's token and people, the painter of charts, the log that can be asked for."""
     from bot.access import AllowList
-    from bot.cards import Look
-    from bot.conversation import Conversation
-    from bot.courier import Pace as ChatPace
-    from storage.inbox import InboxStore
-    from storage.outbox import Outbox
-    from storage.queries import Records
+    from bot.office import Building
+    from bot.telegram import Redaction
+    from bot.vitals import LogRing
+    from research.studio import Studio
+    from storage.database import database_file, database_url
 
-    return Conversation(
+    keys = [key for key in settings.keys if settings.bybit_key]  # the paper exchange's own are no secret
+    redact = Redaction([chat.token, *keys])
+    log = LogRing(redact)
+    logging.getLogger().addHandler(log)
+    stack.callback(logging.getLogger().removeHandler, log)
+    studio = Studio()
+    stack.push_async_callback(studio.close)
+    return Building(
+        database=database,
+        file=database_file(database_url(database_of(settings))),
+        folder=settings.data_dir,
         token=chat.token,
         api_url=chat.api_url,
+        paced=not chat.embedded,
         allowed=AllowList(chat.owner, settings.telegram_operators, settings.telegram_viewers),
+        painter=studio,
+        painter_state=lambda: (True, "ready" if studio.pid else "starts with the first chart"),
+        log=log,
+        redact=redact,
+        zone=settings.zone,
+        wall=wall_time,
+    )
+
+
+def make_office(place: Place, link: Link, journal: SqlJournal, trader: Trader, seat: Seat) -> Office:
+    """What serves people around this trader. At full speed nobody looks at a chart of every decision."""
+    from bot.office import Office
+
+    return Office(
+        place.building,
+        account=seat.account,
+        badge=seat.badge,
+        config=place.plan.config,
+        overlay=lambda: seat.book.settings,
         journal=journal,
-        outbox=Outbox(database, seat.account),
-        inbox=InboxStore(database, chat.token.partition(":")[0]),
-        records=Records(database, seat.account),
         trader=trader,
-        look=Look(badge=seat.badge, zone=settings.zone),
-        clock=clock,
-        pace=None if chat.embedded else ChatPace(),
+        prices=link.floor.market,
+        clock=link.clock,
+        streams=lambda: streams(link, trader),
+        fingerprint=place.plan.fingerprint,
+        real_time=place.real_time,
+        real_money=place.settings.exchange == "live",
+        illustrated=place.speed > 0 or place.real_time,
+    )
+
+
+def streams(link: Link, trader: Trader) -> list[tuple[str, bool, str]]:
+    """The exchange's connections, with their ages in words."""
+
+    def ago(seconds: float | None) -> str:
+        return "not yet" if seconds is None else f"{seconds:.0f}s ago"
+
+    rows = [(view.name, view.up, ago(view.silence) if view.up else view.trouble) for view in link.exchange.streams()]
+    age = trader.status().looked_age
+    return [*rows, ("compared", age is not None and age < 120, ago(age))]
+
+
+async def make_display(place: Place, session: Session, link: Link, chat: Chat) -> Display:
+    """The dashboard on a terminal, plain lines anywhere else."""
+    from bot.terminal import Terminal, can_be_drawn_on
+
+    def show(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    if not can_be_drawn_on(sys.stdout, os.environ.get("TERM", "")):
+        return Terminal(session.journal, session.journal_start, show)
+    from bot.dashboard import Dashboard
+    from storage.queries import Records
+
+    records = Records(place.building.database, session.account)
+    trades = [trade async for trade in records.trades_oldest_first()]
+    return Dashboard(
+        status=session.trader.status,
+        journal=session.journal,
+        after=await session.journal.last_seq(),
+        trades=trades,
+        connections=session.office.connections,
+        closes=session.closes,
+        peak=lambda: session.book.peak,
+        now=link.clock.now,
+        chat=chat.shown,
+        speed=None if place.real_time else place.speed,
+        zone=place.settings.zone,
+        show=show,
     )
 
 

@@ -1,19 +1,22 @@
 """Journal events as chat messages: pure functions from an event to Telegram HTML.
 
 The first line carries the whole news and begins with the badge, because it is read on a lock screen.
-An event without a card is not worth a message (orders on their way, marks, dropped edges, funding).
+An event without a card is not worth a message (orders on their way, marks, dropped edges, funding). What happens
+after a decision is told twice: as a message of its own in the decision's thread, and as a line on its card (`step`),
+so that the card alone tells the whole trade; what it said first is never overwritten.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from bot.text import (
+    UNKNOWN,
     coin,
     duration,
     fitted,
@@ -31,19 +34,28 @@ from bot.text import (
 from trading.events import (
     AgentAnswer,
     AlertRaised,
+    CommandDone,
     Event,
+    OrderAccepted,
     OrderCancelled,
     OrderDoubted,
     OrderFilled,
+    OrderIntended,
     OrderRefused,
     SessionStarted,
+    SettingsChanged,
     StopMoved,
+    SymbolsChanged,
     TradeClosed,
     TradingPaused,
     TradingResumed,
     VerdictReached,
 )
 from trading.model import ExitReason, OrderSide, Purpose, Side
+from trading.pictures import Theme
+
+if TYPE_CHECKING:
+    from storage.outbox import Buttons  # settings know the kinds of messages without knowing a database
 
 _HEADLINE_REASON: Final = 120
 _SENTENCE: Final = 240
@@ -71,12 +83,39 @@ _CANCELLED: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+Push = Literal["on", "silent", "off"]
+PUSHED: Final[Mapping[str, Push]] = MappingProxyType(
+    {
+        "approved": "on",
+        "rejected": "silent",
+        "order": "off",
+        "fill": "on",
+        "stop": "silent",
+        "exit": "on",
+        "cancelled": "silent",
+        "refused": "on",
+        "session": "on",
+        "pause": "on",
+        "alert": "on",
+        "command": "on",
+        "settings": "on",
+    }
+)
+"""Every kind of message that comes by itself, with how it comes unless the configuration says otherwise."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What every card needs besides its event: the badge that comes first and the reader's time zone."""
+    """How the chat looks: the badge that comes first, the reader's time zone, the charts' theme, what is pushed.
+
+    `real_money`: what is traded is somebody's money, and allowing entries asks for a confirmation.
+    """
 
     badge: str
     zone: tzinfo = UTC
+    theme: Theme = "dark"
+    push: Mapping[str, Push] = field(default_factory=lambda: PUSHED)
+    real_money: bool = False
 
     @property
     def lead(self) -> str:
@@ -99,19 +138,33 @@ class Day:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A message to be: `verdict_id` is the decision whose thread it belongs to; `opens_thread` starts one."""
+    """A message to be, of a kind of `PUSHED`: `verdict_id` is the decision whose thread it belongs to.
+
+    `opens_thread` starts one. `command` is what it answers, by the id of a request from the chat.
+    """
 
     text: str
+    kind: str
     verdict_id: int | None = None
     opens_thread: bool = False
-    silent: bool = False
     urgent: bool = False
+    buttons: Buttons | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What an event adds to the card of its decision: a line, and the buttons that make sense from then on."""
+
+    verdict_id: int
+    line: str
+    buttons: Buttons | None = None
 
 
 def draw(event: Event, look: Look, day: Day | None = None) -> Card | None:
     """The card of an event, None when it gives no message. `day` is shown under an exit."""
     if isinstance(event, TradeClosed):
-        return Card(text=exit_card(event, look, day), verdict_id=event.verdict_id)
+        return Card(text=exit_card(event, look, day), kind="exit", verdict_id=event.verdict_id)
     draughtsman = _CARDS.get(type(event))
     return draughtsman(event, look) if draughtsman else None
 
@@ -280,26 +333,164 @@ def _side(side: Side) -> str:
     return side.value.upper()
 
 
+def command_card(event: CommandDone, look: Look) -> str:
+    """How a request ended, with what was found: for a panic, the proof."""
+    word_ = "DONE" if event.done else "NOT DONE"
+    first, *more = event.found or ("nothing to do",)
+    lines = [f"{look.lead} <b>{word(event.name).upper()} {word_}</b>: {prose(first, _SENTENCE)}"]
+    lines += [f"– {prose(line, _SENTENCE)}" for line in more[:_MOST_FOUND]]
+    if len(more) > _MOST_FOUND:
+        lines.append(f"… {len(more) - _MOST_FOUND} more lines")
+    return fitted(lines)
+
+
+def settings_card(event: SettingsChanged, look: Look) -> str:
+    """What is different from now on, old → new."""
+    changes = [f"{word(name, 40)} {_plain(event.old.get(name))} → {_plain(new)}" for name, new in event.values.items()]
+    head = f"{look.lead} <b>SETTINGS CHANGED</b> by {word(event.by, 40)}: {changes[0] if changes else 'nothing'}"
+    return fitted([head, *(f"– {change}" for change in changes[1:]), "From the next close on; kept over restarts."])
+
+
+def _plain(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:g}"
+
+
+def symbols_card(event: SymbolsChanged, look: Look) -> str:
+    """Which symbols get no new entries."""
+    names = ", ".join(coin(symbol) for symbol in event.muted) or "none: every symbol is traded"
+    return f"{look.lead} <b>SYMBOLS</b> without new entries, by {word(event.by, 40)}: {names}"
+
+
+def order_card(event: OrderAccepted, look: Look) -> str:
+    """The exchange has an order of ours."""
+    return f"{look.lead} <b>{coin(event.symbol)} order placed</b>: {word(event.link_id, 40)}"
+
+
+# The steps of a living card: one line for each thing that happened to the decision's trade.
+
+
+def step(event: Event, look: Look) -> Step | None:
+    """What an event adds to its decision's card; None when it belongs to none."""
+    writer = _STEPS.get(type(event))
+    verdict_id: int | None = getattr(event, "verdict_id", None)
+    if writer is None or verdict_id is None:
+        return None
+    line, buttons = writer(event)
+    return Step(verdict_id=verdict_id, line=f"{moment(event.at, look.zone)} {line}", buttons=buttons)
+
+
+def _intended_step(event: OrderIntended) -> tuple[str, Buttons | None]:
+    what = _purpose(event.purpose)
+    at = f" at {price(event.price)}" if event.price is not None else " at the market"
+    return f"{what} order {quantity(event.qty)}{at}", None
+
+
+def _filled_step(event: OrderFilled) -> tuple[str, Buttons | None]:
+    opening = event.purpose is Purpose.ENTRY
+    what = "<b>FILLED</b>" if opening else f"{_purpose(event.purpose)} filled"
+    slip = f", slip {signed(event.slippage_bp, 1)} bp" if event.slippage_bp is not None else ""
+    line = f"{what} {quantity(event.qty)} at {price(event.price)}, fee {money(event.fee, sign=False, unit='')}{slip}"
+    return line, _open_buttons(event) if opening and event.verdict_id is not None else None
+
+
+def _open_buttons(event: OrderFilled) -> Buttons:
+    number = event.verdict_id
+    return [
+        [_button("Why", f"why {number}"), _button("Chart", f"chart {event.symbol}")],
+        [_button("Break-even", f"breakeven {number}"), _button("Close…", f"close {number} choose")],
+    ]
+
+
+def _stop_step(event: StopMoved) -> tuple[str, Buttons | None]:
+    return f"stop {price(event.old)} → {price(event.new)} ({multiple(event.locked_r)})", None
+
+
+def _cancelled_step(event: OrderCancelled) -> tuple[str, Buttons | None]:
+    why = _CANCELLED.get(event.reason) or prose(event.reason, 80)
+    gone = "<b>EXPIRED</b>" if event.reason == "expired" else f"{_purpose(event.purpose)} cancelled"
+    entry = event.purpose is Purpose.ENTRY
+    return f"{gone}: {why}", [[_button("Why", f"why {event.verdict_id}")]] if entry else None
+
+
+def _refused_step(event: OrderRefused) -> tuple[str, Buttons | None]:
+    return f"<b>REFUSED</b> by the exchange: {prose(event.reason, 120)}", None
+
+
+def _doubted_step(event: OrderDoubted) -> tuple[str, Buttons | None]:
+    return f"order in doubt: {prose(event.reason, 120)}", None
+
+
+def _closed_step(event: TradeClosed) -> tuple[str, Buttons | None]:
+    line = f"<b>CLOSED {money(event.pnl)} {multiple(event.r)}</b> {_EXITS[event.exit_reason]}"
+    number = event.verdict_id
+    return line, [[_button("Why", f"why {number}"), _button("Trade", f"trade {number}")]]
+
+
+def _purpose(purpose: Purpose) -> str:
+    return word(purpose.value).replace("_", " ")
+
+
+def _button(text: str, data: str) -> dict[str, str]:
+    return {"text": text, "data": data}
+
+
+_STEPS: Final[Mapping[type[Event], Callable[[Any], tuple[str, Buttons | None]]]] = MappingProxyType(
+    {
+        OrderIntended: _intended_step,
+        OrderFilled: _filled_step,
+        StopMoved: _stop_step,
+        OrderCancelled: _cancelled_step,
+        OrderRefused: _refused_step,
+        OrderDoubted: _doubted_step,
+        TradeClosed: _closed_step,
+    }
+)
+
+
 def _verdict(event: VerdictReached, look: Look) -> Card:
-    text = verdict_card(event, look)
-    return Card(text=text, verdict_id=event.verdict_id, opens_thread=True, silent=not event.approved)
+    number = event.verdict_id
+    buttons = [[_button("Why", f"why {number}"), _button("Chart", f"chart {event.symbol}")]]
+    if event.approved:
+        buttons[0].append(_button("Cancel", f"cancel {number}"))
+    return Card(
+        text=verdict_card(event, look),
+        kind="approved" if event.approved else "rejected",
+        verdict_id=number,
+        opens_thread=True,
+        buttons=buttons,
+    )
+
+
+def _said(kind: str, write: Callable[[Any, Look], str], *, urgent: bool = False) -> Callable[[Any, Look], Card]:
+    """The card of an event whose text `write` makes."""
+
+    def card(event: Any, look: Look) -> Card:
+        return Card(
+            text=write(event, look),
+            kind=kind,
+            verdict_id=getattr(event, "verdict_id", None),
+            urgent=urgent,
+            command=getattr(event, "command", ""),
+        )
+
+    return card
 
 
 _CARDS: Final[Mapping[type[Event], Callable[[Any, Look], Card]]] = MappingProxyType(
     {
         VerdictReached: _verdict,
-        OrderFilled: lambda event, look: Card(text=fill_card(event, look), verdict_id=event.verdict_id),
-        StopMoved: lambda event, look: Card(
-            text=stop_card(event, look), verdict_id=event.verdict_id, silent=True
-        ),
-        OrderCancelled: lambda event, look: Card(
-            text=cancelled_card(event, look), verdict_id=event.verdict_id, silent=True
-        ),
-        OrderRefused: lambda event, look: Card(text=refused_card(event, look), verdict_id=event.verdict_id),
-        OrderDoubted: lambda event, look: Card(text=doubted_card(event, look), verdict_id=event.verdict_id),
-        SessionStarted: lambda event, look: Card(text=session_card(event, look)),
-        TradingPaused: lambda event, look: Card(text=paused_card(event, look)),
-        TradingResumed: lambda event, look: Card(text=resumed_card(event, look)),
-        AlertRaised: lambda event, look: Card(text=alert_card(event, look), urgent=True),
+        OrderAccepted: _said("order", order_card),
+        OrderFilled: _said("fill", fill_card),
+        StopMoved: _said("stop", stop_card),
+        OrderCancelled: _said("cancelled", cancelled_card),
+        OrderRefused: _said("refused", refused_card),
+        OrderDoubted: _said("refused", doubted_card),
+        SessionStarted: _said("session", session_card),
+        TradingPaused: _said("pause", paused_card, urgent=True),
+        TradingResumed: _said("pause", resumed_card, urgent=True),
+        SettingsChanged: _said("settings", settings_card),
+        SymbolsChanged: _said("settings", symbols_card),
+        CommandDone: _said("command", command_card, urgent=True),
+        AlertRaised: _said("alert", alert_card, urgent=True),
     }
 )

@@ -5,7 +5,7 @@
     await conversation.drain()      # everything journaled so far has been sent (waits for an outage to end)
     await conversation.stop()       # within two seconds; what was not sent waits in the outbox
 
-Four tasks, each supervised: a failure is logged, and the task is run again from what is stored.
+A handful of tasks, each supervised: a failure is logged, and the task is run again from what is stored.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from typing import Final
 from telegram import Update
 
 from bot.access import AllowList, Gate, Role
-from bot.cards import Look
-from bot.commands import COMMANDS, menu
+from bot.commands import menu
 from bot.courier import Courier, Pace
+from bot.illustrator import Illustrator
 from bot.notifier import Notifier
-from bot.ports import Command, Desk, Trader
+from bot.ports import Desk
 from bot.reception import Reception
 from bot.telegram import Door, Redaction, TelegramBot, quiet
 from storage.inbox import InboxStore
 from storage.journal import SqlJournal
 from storage.outbox import Outbox
-from storage.queries import Records
 from trading.ports import Clock
 
 _LOG = logging.getLogger(__name__)
@@ -47,8 +46,9 @@ def wall_clock() -> datetime:
 class Conversation:
     """One bot with its people. Everything that lives is in the stores: it may be killed at any moment.
 
-    `api_url` is None for Telegram itself, else the root of another Bot API server. `pace` None sends without
-    pacing. Events are pushed to the owner and the operators; every role may ask.
+    `desk` is what handlers look at. `api_url` is None for Telegram itself, else the root of another Bot API server.
+    `pace` None sends without pacing. Events are pushed to the owner and the operators; every role may ask.
+    `illustrated`: approved decisions get a chart in their thread.
     """
 
     def __init__(
@@ -60,56 +60,59 @@ class Conversation:
         journal: SqlJournal,
         outbox: Outbox,
         inbox: InboxStore,
-        records: Records,
-        trader: Trader,
-        look: Look,
+        desk: Desk,
         clock: Clock,
         pace: Pace | None,
+        illustrated: bool,
         wall: Callable[[], datetime] = wall_clock,
-        commands: tuple[Command, ...] = COMMANDS,
     ) -> None:
         quiet()  # before the bot is made: its very constructor logs the token
         self._journal = journal
         self._clock = clock
-        self._redact = Redaction([token])
+        self.redact = Redaction([token])
         self._gate = Gate(allowed)
+        recipients = allowed.at_least(Role.OPERATOR)
         door = Door(self._accept)
         self.telegram = TelegramBot(
-            token=token, api_url=api_url, door=door, menu=menu(commands), clock=clock, redact=self._redact
+            token=token, api_url=api_url, door=door, menu=menu(desk.commands), clock=clock, redact=self.redact
         )
         self._reception = Reception(
             inbox=inbox,
             outbox=outbox,
             gate=self._gate,
-            desk=Desk(trader=trader, records=records, look=look, commands=commands),
+            desk=desk,
             clock=clock,
             wall=wall,
             answer_tap=self.telegram.answer_tap,
+            typing=self.telegram.typing,
         )
         self._notifier = Notifier(
             journal=journal,
             outbox=outbox,
-            records=records,
-            look=look,
-            recipients=allowed.at_least(Role.OPERATOR),
+            records=desk.records,
+            look=desk.look,
+            recipients=recipients,
             settled=self._reception.settle,
         )
-        self._courier = Courier(
-            outbox=outbox, bot=self.telegram.bot, clock=clock, pace=pace, redact=self._redact
-        )
+        self._illustrator = None
+        if illustrated:
+            self._illustrator = Illustrator(journal=journal, outbox=outbox, desk=desk, recipients=recipients)
+        self._courier = Courier(outbox=outbox, bot=self.telegram.bot, clock=clock, pace=pace, redact=self.redact)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
         """Begins all four tasks; never waits for Telegram."""
         for handler in logging.getLogger().handlers:
-            handler.addFilter(self._redact)
+            handler.addFilter(self.redact)
         head = await self._journal.last_seq()
-        jobs = {
+        jobs: dict[str, Callable[[], Awaitable[None]]] = {
             "notifier": self._notifier.run,
             "reception": lambda: self._receive(head),
             "courier": self._send,
             "telegram": self.telegram.run,
         }
+        if self._illustrator is not None:
+            jobs["illustrator"] = self._illustrator.run
         for name, job in jobs.items():
             self._tasks[name] = asyncio.create_task(self._supervised(name, job), name=f"chat:{name}")
 
@@ -130,7 +133,7 @@ class Conversation:
         self._tasks.clear()
         await self.telegram.close()
         for handler in logging.getLogger().handlers:
-            handler.removeFilter(self._redact)
+            handler.removeFilter(self.redact)
 
     async def _finished(self, courier: asyncio.Task[None]) -> None:
         if not self._courier.busy:
@@ -161,7 +164,7 @@ class Conversation:
                 await job()
                 return
             except Exception as error:  # noqa: BLE001  the supervised boundary of every task
-                _LOG.exception("chat_task_failed task=%s error='%s'", name, self._redact(repr(error)))
+                _LOG.exception("chat_task_failed task=%s error='%s'", name, self.redact(repr(error)))
             if self._clock.monotonic() - began > _LONGEST_WAIT:
                 wait = _FIRST_WAIT
             await self._clock.sleep(wait)

@@ -1,7 +1,8 @@
-"""From the outbox to Telegram: one message at a time, in the outbox's order, until each is sent or hopeless.
+"""From the outbox to Telegram: one message or edit at a time, in the outbox's order, until each is sent or hopeless.
 
-A message is marked as sent after Telegram has confirmed it; a crash in between sends it twice, for the Bot
-API has no key that would tell. An outage is waited out with back-off and said once, its end as well.
+A message that the chat has already is edited in place: its text, its caption, its buttons, or from text to picture.
+It is marked as sent after Telegram has confirmed it; a crash in between sends a new message twice, for the Bot API
+has no key that would tell. An outage is waited out with back-off and said once, its end as well.
 """
 
 from __future__ import annotations
@@ -9,11 +10,19 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
-from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, ReplyParameters
+from telegram import (
+    Bot,
+    InlineKeyboardButton,
+    InlineKeyboardMarkup,
+    InputMediaDocument,
+    InputMediaPhoto,
+    LinkPreviewOptions,
+    ReplyParameters,
+)
 from telegram.constants import ParseMode
 from telegram.error import (
     BadRequest,
@@ -24,7 +33,7 @@ from telegram.error import (
 )
 
 from bot.notifier import ANSWER
-from bot.text import plain
+from bot.text import CAPTION_LIMIT, LIMIT, plain, stepped
 from storage.outbox import Outbox, Outgoing
 from storage.signal import Signal
 from trading.crashpoints import crashpoint
@@ -36,6 +45,8 @@ _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
 _LOOK_AGAIN: Final = 0.25
 _ENTITIES: Final = ("can't parse entities", "entities_too_long", "entity_bounds_invalid")
+_BUTTON_BYTES: Final = 64
+_UNCHANGED: Final = ("message is not modified",)
 _NO_REPLY: Final = ("message to be replied not found", "reply message not found", "replied message not found")
 
 
@@ -136,39 +147,79 @@ class Courier:
     async def _hand_over(self, message: Outgoing) -> None:
         self.busy = True
         try:
-            sent = await self._send(message)
+            sent = await self._shown(message)
             crashpoint("after_chat_send")
-            await self._outbox.sent(message.id, sent)
+            await self._outbox.sent(message.id, sent, message.revision)
         finally:
             self.busy = False
 
-    async def _send(self, message: Outgoing) -> int:
+    async def _shown(self, message: Outgoing) -> int:
         """The message as it is; then, as far as Telegram objects, without its markup or without its reply."""
         try:
-            return await self._post(message, message.reply_to, ParseMode.HTML)
+            return await self._put(message, ParseMode.HTML)
         except BadRequest as error:
             objection = str(error).lower()
+            if any(words in objection for words in _UNCHANGED) and message.chat_message_id is not None:
+                return message.chat_message_id
             if any(words in objection for words in _ENTITIES):
                 _LOG.warning("markup_refused key=%s reason='%s'", message.key, self._redact(str(error)))
-                return await self._post(message, message.reply_to, None)
+                return await self._put(message, None)
             if any(words in objection for words in _NO_REPLY):
-                return await self._post(message, None, ParseMode.HTML)
+                return await self._put(replace(message, reply_to=None), ParseMode.HTML)
             raise
 
-    async def _post(self, message: Outgoing, reply_to: int | None, mode: ParseMode | None) -> int:
+    async def _put(self, message: Outgoing, mode: ParseMode | None) -> int:
+        """Send it, or change what the chat shows."""
+        if message.chat_message_id is None:
+            return await self._send(message, mode)
+        await self._edit(message, message.chat_message_id, mode)
+        return message.chat_message_id
+
+    async def _send(self, message: Outgoing, mode: ParseMode | None) -> int:
         reply = None
-        if reply_to is not None:
-            reply = ReplyParameters(reply_to, allow_sending_without_reply=True)
-        sent = await self._bot.send_message(
-            message.chat_id,
-            message.text if mode else plain(message.text),
-            parse_mode=mode,
-            disable_notification=message.silent,
-            link_preview_options=_NO_PREVIEW,
-            reply_parameters=reply,
-            reply_markup=_keyboard(message),
-        )
+        if message.reply_to is not None:
+            reply = ReplyParameters(message.reply_to, allow_sending_without_reply=True)
+        common: dict[str, Any] = {
+            "parse_mode": mode,
+            "disable_notification": message.silent,
+            "reply_parameters": reply,
+            "reply_markup": _keyboard(message),
+        }
+        media = message.media
+        if media is None:
+            sent = await self._bot.send_message(
+                message.chat_id, _text(message, mode, LIMIT), link_preview_options=_NO_PREVIEW, **common
+            )
+        elif media.kind == "photo":
+            caption = _text(message, mode, CAPTION_LIMIT)
+            sent = await self._bot.send_photo(
+                message.chat_id, media.data, filename=media.name, caption=caption, **common
+            )
+        else:
+            caption = _text(message, mode, CAPTION_LIMIT)
+            sent = await self._bot.send_document(
+                message.chat_id, media.data, filename=media.name, caption=caption, **common
+            )
         return sent.message_id
+
+    async def _edit(self, message: Outgoing, shown: int, mode: ParseMode | None) -> None:
+        where: dict[str, Any] = {
+            "chat_id": message.chat_id,
+            "message_id": shown,
+            "reply_markup": _keyboard(message),
+        }
+        media = message.media
+        if media is not None:
+            kind = InputMediaPhoto if media.kind == "photo" else InputMediaDocument
+            caption = _text(message, mode, CAPTION_LIMIT)
+            picture = kind(media.data, caption=caption, parse_mode=mode, filename=media.name)
+            await self._bot.edit_message_media(picture, **where)
+        elif message.pictured:
+            caption = _text(message, mode, CAPTION_LIMIT)
+            await self._bot.edit_message_caption(caption=caption, parse_mode=mode, **where)
+        else:
+            text = _text(message, mode, LIMIT)
+            await self._bot.edit_message_text(text, parse_mode=mode, link_preview_options=_NO_PREVIEW, **where)
 
     async def _give_up(self, message: Outgoing, reason: str) -> None:
         """Telegram will never take it: the others go on. Said once for each chat and reason."""
@@ -199,11 +250,21 @@ def _seconds(error: RetryAfter) -> float:
     return asked.total_seconds() if isinstance(asked, timedelta) else float(asked)
 
 
+def _text(message: Outgoing, mode: ParseMode | None, limit: int) -> str:
+    """Text and steps as they fit; as plain text without a parse mode."""
+    markup = stepped(message.text, message.steps, limit)
+    return markup if mode else plain(markup)
+
+
 def _keyboard(message: Outgoing) -> InlineKeyboardMarkup | None:
-    if not message.buttons:
-        return None
+    """The buttons that Telegram will take: one that is too long must not cost the message."""
     rows = [
-        [InlineKeyboardButton(button["text"], callback_data=button["data"]) for button in row]
-        for row in message.buttons
+        [
+            InlineKeyboardButton(button["text"], callback_data=button["data"])
+            for button in row
+            if button["text"].strip() and 0 < len(button["data"].encode("utf-8", "replace")) <= _BUTTON_BYTES
+        ]
+        for row in message.buttons or []
     ]
-    return InlineKeyboardMarkup(rows)
+    kept = [row for row in rows if row]
+    return InlineKeyboardMarkup(kept) if kept else None

@@ -1,30 +1,32 @@
-"""From the journal to the outbox: tails the journal by a stored cursor and writes each event's card.
+"""From the journal to the outbox: tails the journal by a stored cursor and writes each event's card and step.
 
-Cards and cursor are committed together and every message has a key made from the event's place in the
+A decision's card lives: what happens to its trade is added to it, and comes as a reply in its thread too. Cards and
+cursor are committed together and every message has a key made from the event's place in the
 journal: a crash anywhere neither loses nor doubles one, and a slow or dead Telegram never delays a trade.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, date
 from itertools import dropwhile
 from typing import Final
 
-from bot.cards import Card, Day, Look, draw
+from bot.cards import PUSHED, Card, Day, Look, draw, step
 from bot.ports import update_of
 from storage.journal import SqlJournal
-from storage.outbox import NewMessage, Outbox
+from storage.outbox import Amendment, NewMessage, Outbox
 from storage.queries import Records
 from storage.signal import Signal
-from trading.events import Event, TradeClosed, TradingPaused, TradingResumed
+from trading.events import Event, TradeClosed
 from trading.ports import Recorded
 
 CURSOR: Final = "notifier"
 URGENT: Final = 0
 ANSWER: Final = 10
 EVENT: Final = 20
+EDIT: Final = 30
 _BATCH: Final = 500
 _GATHER_SECONDS: Final = 0.04
 _RECENT: Final = 200
@@ -81,28 +83,52 @@ class Notifier:
         self._progress.ring()
 
     async def _report(self, batch: Sequence[Recorded]) -> None:
-        messages: list[NewMessage] = []
+        messages: list[NewMessage | Amendment] = []
         for recorded in batch:
             await self._settle(recorded.event)
             day = await self._days.after(recorded.event)
-            card = draw(recorded.event, self._look, day)
-            if card is not None:
-                messages += [addressed(card, recorded.seq, chat) for chat in self._recipients]
+            messages += self._told(recorded, day)
         # Events that give no message need no commit of their own: read again, they give none again.
         if messages or batch[-1].seq - self._stored >= _BATCH:
             await self._outbox.deliver(CURSOR, batch[-1].seq, messages)
             self._stored = batch[-1].seq
 
+    def _told(self, recorded: Recorded, day: Day | None) -> Iterator[NewMessage | Amendment]:
+        """What an event gives to everybody who gets it: its own message, and a line on its decision's card."""
+        card, added = draw(recorded.event, self._look, day), step(recorded.event, self._look)
+        push = "off" if card is None else self._look.push.get(card.kind, PUSHED[card.kind])
+        for chat in self._recipients:
+            if card is not None and push != "off":
+                yield addressed(card, recorded.seq, chat, silent=push == "silent")
+            if added is not None:
+                key = thread_of(added.verdict_id, chat)
+                yield Amendment(key=key, step=added.line, buttons=added.buttons, priority=EDIT)
+
     async def _settle(self, event: Event) -> None:
-        if isinstance(event, TradingPaused | TradingResumed):
-            update = update_of(event.command)
-            if update is not None:
-                await self._settled(update)
+        update = update_of(getattr(event, "command", ""))
+        if update is not None:
+            await self._settled(update)
 
 
-def addressed(card: Card, seq: int, chat: int) -> NewMessage:
-    """The card as a message to one chat: a verdict opens a thread, what follows on it replies there."""
-    thread = None if card.verdict_id is None else f"verdict:{card.verdict_id}:{chat}"
+def thread_of(verdict_id: int, chat: int) -> str:
+    """The key of a decision's card in a chat."""
+    return f"verdict:{verdict_id}:{chat}"
+
+
+def answer_of(update_id: int) -> str:
+    """The key of the answer to a command that asks the trader for something, without its chat."""
+    return f"answer:{update_id}"
+
+
+def addressed(card: Card, seq: int, chat: int, *, silent: bool) -> NewMessage:
+    """The card as a message to one chat: a verdict opens a thread, what follows on it replies there.
+
+    The end of a request replies to its answer, for the one who asked (a thread of another chat is not one).
+    """
+    thread = None if card.verdict_id is None else thread_of(card.verdict_id, chat)
+    update = update_of(card.command)
+    if update is not None:
+        thread = f"{answer_of(update)}:{chat}"
     opens = card.opens_thread and thread is not None
     return NewMessage(
         key=thread if opens and thread is not None else f"ev:{seq}:{chat}",
@@ -110,7 +136,8 @@ def addressed(card: Card, seq: int, chat: int) -> NewMessage:
         text=card.text,
         thread=None if opens else thread,
         priority=URGENT if card.urgent else EVENT,
-        silent=card.silent,
+        silent=silent,
+        buttons=card.buttons,
     )
 
 

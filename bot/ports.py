@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import datetime
+from typing import Literal, Protocol
 
 from bot.access import Caller, Role
 from bot.cards import Look
+from storage.outbox import Buttons, Media
 from storage.queries import Records
+from storage.tickets import Tickets
 from trading.events import Request
+from trading.model import CandleSeries
+from trading.pictures import Painter
 from trading.status import Status
 
 
@@ -25,14 +30,63 @@ class Trader(Protocol):
         ...
 
 
+class Prices(Protocol):
+    """Closed candles of the exchange that is traded on; `Transient` while it cannot be reached."""
+
+    async def history(self, symbol: str, bars: int) -> CandleSeries:
+        """Up to `bars` last closed bars at the traded timeframe, oldest first."""
+        ...
+
+
+class Tunable(Protocol):
+    """What may be changed while the program runs, by the names of the specification."""
+
+    def current(self) -> Mapping[str, float]:
+        """Every settable name with its value now."""
+        ...
+
+    def changed(self, words: Sequence[str]) -> Mapping[str, float]:
+        """Values of `name=value` words, checked; `BadInput` says in one line what is wrong and the nearest name."""
+        ...
+
+    def explain(self, name: str) -> str:
+        """What a setting is, with its range: one line."""
+        ...
+
+    def riskier(self, name: str, old: float, new: float) -> bool:
+        """Could this change enlarge a loss? True as well where nobody can tell (a strategy's parameter)."""
+        ...
+
+
+class Vitals(Protocol):
+    """How the program itself is."""
+
+    def health(self) -> Sequence[tuple[str, bool, str]]:
+        """Name, well or not, one line: connections with their ages, disk, memory, loop lag, outbox."""
+        ...
+
+    def logs(self, count: int) -> Sequence[str]:
+        """The last lines of the log, oldest first, without secrets."""
+        ...
+
+    def version(self) -> Sequence[tuple[str, str]]:
+        """Program, Python, libraries, configuration: name and version."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A command as it was asked: by whom, with which words after it, and under which id."""
+    """A command as it was asked: by whom, with which words after it, under which id.
+
+    `tapped` is the chat's id of the message whose button was pressed; None for a command that was written.
+    """
 
     caller: Caller
     name: str
     arguments: tuple[str, ...]
     update_id: int
+    at: datetime
+    tapped: int | None = None
 
     @property
     def command_id(self) -> str:
@@ -47,10 +101,18 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a handler says (HTML) and, for a command that changes something, what the trader is asked."""
+    """What a handler says (HTML) and, for a command that changes something, what the trader is asked.
+
+    `buttons` are rows of {"text", "data"}; `data` is a command without its slash ("why 12", "status"), at most 64
+    bytes, and is routed, checked and answered like one. `media` is a photo or a document, `text` its caption then.
+    `in_place`: a tap's answer replaces the message that carried the button instead of replying to it.
+    """
 
     text: str
     request: Request | None = None
+    buttons: Buttons | None = None
+    media: Media | None = None
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,24 +121,42 @@ class Desk:
 
     trader: Trader
     records: Records
+    tickets: Tickets
+    prices: Prices
+    painter: Painter
+    tunable: Tunable
+    vitals: Vitals
     look: Look
+    initial_equity: Callable[[], float]
     commands: tuple[Command, ...] = field(repr=False)
+
+    @property
+    def params(self) -> Mapping[str, float]:
+        """The strategy's and the account's parameters by name, as they are now."""
+        return self.tunable.current()
 
 
 Handler = Callable[[Asked, Desk], Awaitable[Answer]]
+Group = Literal["see", "council", "research", "steer", "rest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One row of the command table. `raises_risk`: not honoured when it comes late."""
+    """One row of the command table.
+
+    `raises_risk`: not honoured when it comes late. `slow`: answered beside the others, with a typing indicator.
+    `hidden`: only buttons say it; it stands in no menu.
+    """
 
     name: str
-    group: str
+    group: Group
     needs: Role
     description: str
     handler: Handler
     usage: str = ""
     raises_risk: bool = False
+    slow: bool = False
+    hidden: bool = False
 
 
 _PREFIX = "update:"

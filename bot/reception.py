@@ -4,43 +4,50 @@
 gate, handler, answer, effect, done. Every step may be repeated: an answer's key and a command's id come from
 the update. A command that changes something is done only when its effect is in the journal (`settle`), so a
 crash between asking the trader and the trader acting loses nothing, and the trader acts once per command id.
+A pressed button says a command and goes the same way. What takes long is answered beside the others, so that
+nothing ever waits behind a chart, a panic least of all.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from telegram import Message, Update
+from telegram import Update
 
 from bot.access import Caller, Gate
 from bot.commands import route
-from bot.notifier import ANSWER
+from bot.notifier import ANSWER, answer_of
 from bot.ports import Answer, Asked, Command, Desk
 from storage.inbox import InboxStore
 from storage.inbox import Update as Stored
-from storage.outbox import NewMessage, Outbox
+from storage.outbox import Amendment, NewMessage, Outbox
 from trading.crashpoints import crashpoint
 from trading.errors import Transient
-from trading.events import Request
 from trading.ports import Clock
 
 _LOG = logging.getLogger(__name__)
 _LATE: Final = timedelta(seconds=60)
 _RETRY_SECONDS: Final = 0.5
+_TYPING_SECONDS: Final = 4.0  # Telegram shows "typing" for five
 _SORRY: Final = "that went wrong inside the bot and was logged. Trading is not affected; please try again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """A message that the gate let through."""
+    """A command as the gate let it through: a message, or (`tapped`) a press on the button of that message."""
 
     caller: Caller
-    message: Message
+    text: str
+    message_id: int
     update_id: int
+    at: datetime
+    tapped: bool
 
 
 class Reception:
@@ -55,7 +62,8 @@ class Reception:
         desk: Desk,
         clock: Clock,
         wall: Callable[[], datetime],
-        answer_tap: Callable[[str, str], Awaitable[None]],
+        answer_tap: Callable[[str], Coroutine[Any, Any, None]],
+        typing: Callable[[int], Awaitable[None]],
     ) -> None:
         self._inbox = inbox
         self._outbox = outbox
@@ -64,7 +72,9 @@ class Reception:
         self._clock = clock
         self._wall = wall
         self._answer_tap = answer_tap
+        self._typing = typing
         self._asked: set[int] = set()
+        self._beside: set[asyncio.Task[None]] = set()
 
     async def accept(self, update: Update) -> None:
         """Commit an update of somebody on the list, however long it takes; strangers never reach the disk."""
@@ -87,11 +97,16 @@ class Reception:
     async def run(self) -> None:
         """Works until it is cancelled; after a failure it can simply be run again."""
         self._asked.clear()
-        while True:
-            await self._inbox.grown(self._asked)
-            for row in await self._inbox.pending():
-                if row.update_id not in self._asked:
-                    await self._dispatch(row)
+        try:
+            while True:
+                await self._inbox.grown(self._asked)
+                for row in await self._inbox.pending():
+                    if row.update_id not in self._asked:
+                        await self._dispatch(row)
+        finally:
+            for task in self._beside:
+                task.cancel()
+            await asyncio.gather(*self._beside, return_exceptions=True)
 
     async def settle(self, update_id: int) -> None:
         """The command of this update has taken effect: it is done for good."""
@@ -99,38 +114,87 @@ class Reception:
         self._asked.discard(update_id)
 
     async def _dispatch(self, row: Stored) -> None:
-        request = await self._heard(_readable(row))
-        if request is None:
+        said = await self._heard(row)
+        if said is None:
             await self._inbox.done(row.update_id)
             return
-        crashpoint("after_answer")
-        self._asked.add(row.update_id)
-        self._desk.trader.submit(request)
-        crashpoint("after_submit")
+        command, arguments = route(said.text, self._desk.commands, tapped=said.tapped)
+        if command.slow:
+            self._asked.add(row.update_id)
+            self._begin(self._unhurried(command, arguments, said))
+        else:
+            await self._deal_with(command, arguments, said)
 
-    async def _heard(self, update: Update | None) -> Request | None:
-        """Answers; what the trader must still be asked, None when everything is done."""
+    async def _heard(self, row: Stored) -> Said | None:
+        """What was said by somebody who may say it; None for everything else. A tap's spinner ends here."""
+        update = _readable(row)
         caller = self._gate.admit(update) if update is not None else None
         if update is None or caller is None:
             return None
-        if update.callback_query is not None:
-            await self._answer_tap(update.callback_query.id, "This button is no longer active.")
-        if update.message is None or update.message.text is None:
+        if (tap := update.callback_query) is not None:
+            self._begin(self._answer_tap(tap.id))  # at once, and nobody waits for Telegram
+            if tap.message is None or not tap.data:
+                return None
+            text, message_id, at = f"/{tap.data}", tap.message.message_id, row.received_at
+        elif update.message is not None and update.message.text is not None:
+            text, message_id, at = update.message.text, update.message.message_id, update.message.date
+        else:
             return None
-        said = Said(caller=caller, message=update.message, update_id=update.update_id)
-        answer = await self._answer(said, update.message.text)
-        await self._outbox.put([_reply(said, answer)])
-        return answer.request
+        tapped = tap is not None
+        return Said(
+            caller=caller, text=text, message_id=message_id, update_id=row.update_id, at=at, tapped=tapped
+        )
 
-    async def _answer(self, said: Said, text: str) -> Answer:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the dispatcher, as long as it runs itself."""
+        task = asyncio.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    async def _unhurried(self, command: Command, arguments: tuple[str, ...], said: Said) -> None:
+        """Deal with what takes a while, showing that somebody is at it. A failure leaves it to be asked again."""
+        typing = asyncio.create_task(self._keep_typing(said.caller.user_id), name="typing")
+        try:
+            await self._deal_with(command, arguments, said)
+        except Transient as error:
+            _LOG.error("answer_not_stored update_id=%d error='%s'", said.update_id, error)
+            await self._clock.sleep(_RETRY_SECONDS)
+        finally:
+            typing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await typing
+            self._asked.discard(said.update_id)
+
+    async def _keep_typing(self, chat_id: int) -> None:
+        while True:
+            await self._typing(chat_id)
+            await self._clock.sleep(_TYPING_SECONDS)
+
+    async def _deal_with(self, command: Command, arguments: tuple[str, ...], said: Said) -> None:
+        """Answer, then ask the trader for what must be done, or be done."""
+        answer = await self._answer(command, arguments, said)
+        await self._outbox.put([await self._message(said, answer)])
+        if answer.request is None:
+            await self._inbox.done(said.update_id)
+            return
+        crashpoint("after_answer")
+        self._asked.add(said.update_id)
+        self._desk.trader.submit(answer.request)
+        crashpoint("after_submit")
+
+    async def _answer(self, command: Command, arguments: tuple[str, ...], said: Said) -> Answer:
         """The handler's answer. The one boundary at which its failure ends: a sentence instead of silence."""
         try:
-            command, arguments = route(text, self._desk.commands)
             refusal = self._refusal(command, said)
             if refusal:
                 return Answer(text=f"{self._desk.look.lead} {refusal}")
             asked = Asked(
-                caller=said.caller, name=command.name, arguments=arguments, update_id=said.update_id
+                caller=said.caller,
+                name=command.name,
+                arguments=arguments,
+                update_id=said.update_id,
+                at=self._wall(),
+                tapped=said.message_id if said.tapped else None,
             )
             return await command.handler(asked, self._desk)
         except Exception:  # noqa: BLE001  the supervised boundary of every handler
@@ -141,13 +205,39 @@ class Reception:
         """Why this command is not obeyed; empty when it is."""
         if said.caller.role < command.needs:
             return f"/{command.name} is for the {command.needs.label}; you are {said.caller.role.label}."
-        age = abs(self._wall() - said.message.date)
+        age = abs(self._wall() - said.at)
         if command.raises_risk and age > _LATE:
             return (
                 f"/{command.name} came {age.total_seconds():,.0f} s late and would raise risk: not done. "
                 "Send it again if you still want it."
             )
         return ""
+
+    async def _message(self, said: Said, answer: Answer) -> NewMessage | Amendment:
+        """The answer as a reply, or as a change of the message whose button was pressed.
+
+        A refusal after an earlier answer is news and has a key of its own.
+        """
+        chat = said.caller.user_id
+        if answer.in_place and said.tapped and (shown := await self._outbox.key_of(chat, said.message_id)):
+            return Amendment(
+                key=shown, text=answer.text, buttons=answer.buttons or [], media=answer.media, priority=ANSWER
+            )
+        kind = answer_of(said.update_id) if answer.request is not None else f"said:{said.update_id}"
+        return NewMessage(
+            key=f"{kind}:{chat}",
+            chat_id=chat,
+            text=answer.text,
+            reply_to=said.message_id,
+            priority=ANSWER,
+            buttons=answer.buttons,
+            media=answer.media,
+        )
+
+
+def said_key(asked: Asked) -> str:
+    """The outbox key under which the answer to this command goes out when it asks the trader for nothing."""
+    return f"said:{asked.update_id}:{asked.caller.user_id}"
 
 
 def _readable(row: Stored) -> Update | None:
@@ -157,15 +247,3 @@ def _readable(row: Stored) -> Update | None:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         _LOG.error("update_unreadable update_id=%d error='%s'", row.update_id, error)
         return None
-
-
-def _reply(said: Said, answer: Answer) -> NewMessage:
-    """The answer as a reply. A refusal after an earlier answer is news and has a key of its own."""
-    kind = "answer" if answer.request is not None else "said"
-    return NewMessage(
-        key=f"{kind}:{said.update_id}",
-        chat_id=said.caller.user_id,
-        text=answer.text,
-        reply_to=said.message.message_id,
-        priority=ANSWER,
-    )

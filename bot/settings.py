@@ -28,11 +28,13 @@ from pydantic import BeforeValidator, SecretStr, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from bot.cards import PUSHED, Push
 from trading.errors import BadInput, Misconfigured
 from trading.exchange.bybit.endpoints import is_loopback
 from trading.exchange.simulated.instruments import KNOWN
 from trading.model import Instrument, exact
 from trading.parameters import AccountTerms, InstrumentTerms, Parameters, Range, TradeRules, near, param
+from trading.pictures import Theme
 from trading.risk import Limits
 from trading.strategy import Strategy, strategies, strategy_named
 
@@ -331,6 +333,16 @@ class MarketTerms(Parameters):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChatConfig:
+    """How the chat looks and what it says by itself: the charts' theme, kinds of message that differ from the default,
+    and the hour (of the user's zone) of the daily report."""
+
+    theme: Theme = "dark"
+    push: Mapping[str, Push] = field(default_factory=dict)
+    report_hour: int = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TradingConfig:
     """How to trade: `config.json`, checked. `instruments` holds every known symbol with its overrides."""
 
@@ -343,6 +355,7 @@ class TradingConfig:
     limits: Limits = field(default_factory=Limits)
     council_mode: str = "rules"
     market: MarketTerms = field(default_factory=MarketTerms)
+    chat: ChatConfig = field(default_factory=ChatConfig)
     instruments: Mapping[str, Instrument] = field(default_factory=lambda: dict(KNOWN))
 
     @property
@@ -367,7 +380,7 @@ TRAILING = ("take_profit_r", "trail_start_r", "trail_step_r", "trail_lag_r")
 ENTRY = ("entry_offset", "entry_ttl_bars", "runaway_r", "cooldown_bars")
 GROUPS = (
     *("symbols", "timeframe", "strategy", "entry", "trailing"),
-    *("risk", "limits", "council", "market", "instruments"),
+    *("risk", "limits", "council", "market", "chat", "instruments"),
 )
 FRACTIONS = {
     *("risk_per_trade", "max_open_risk", "max_drawdown"),
@@ -427,9 +440,10 @@ class _Check:
             limits=Limits(**self.values("limits", self.group(raw, "limits"), Limits)),
             council_mode=self.council(self.group(raw, "council")),
             market=MarketTerms(**self.values("market", self.group(raw, "market"), MarketTerms)),
+            chat=self.chat(self.group(raw, "chat")),
             instruments=self.instruments(self.group(raw, "instruments")),
         )
-        self.contradictions(config)
+        self.problems += contradictions(config)
         return config
 
     def group(self, raw: Mapping[str, Any], name: str, path: str = "") -> dict[str, Any]:
@@ -458,7 +472,7 @@ class _Check:
             if spec.name not in given or spec.name not in known:
                 continue
             value = given[spec.name]
-            if why := _flaw(spec, value) or _no_fraction(spec.name, value):
+            if why := flaw(spec, value) or no_fraction(spec.name, value):
                 self.problems.append(f"{path}.{spec.name}: {why}")
             else:
                 sound[spec.name] = value
@@ -532,13 +546,32 @@ class _Check:
             instruments[symbol] = _overridden(KNOWN[symbol], values)
         return instruments
 
-    def contradictions(self, config: TradingConfig) -> None:
-        """Settings that are sound alone and let no trade through together."""
-        limits = config.limits
-        if config.terms.risk_per_trade > limits.max_open_risk:
-            self.problems.append("limits.max_open_risk: is below risk.risk_per_trade: no entry could pass")
-        if limits.min_stop_atr > limits.max_stop_atr:
-            self.problems.append("limits.min_stop_atr: is above limits.max_stop_atr: no entry could pass")
+    def chat(self, given: Mapping[str, Any]) -> ChatConfig:
+        """The chat's looks and pushes."""
+        self.unknown("chat.", given, ["theme", "push", "report_hour"])
+        theme, hour = given.get("theme", "dark"), given.get("report_hour", 8)
+        if theme not in ("dark", "light"):
+            self.problems.append("chat.theme: must be dark or light")
+            theme = "dark"
+        if isinstance(hour, bool) or not isinstance(hour, int) or not 0 <= hour <= 23:
+            self.problems.append("chat.report_hour: must be an hour from 0 to 23")
+            hour = 8
+        push = self.group(given, "push", "chat.push")
+        self.unknown("chat.push.", push, PUSHED)
+        for kind, how in push.items():
+            if how not in ("on", "silent", "off"):
+                self.problems.append(f"chat.push.{_shown(kind)}: must be on, silent or off")
+        return ChatConfig(theme=theme, push=dict(push), report_hour=hour)
+
+
+def contradictions(config: TradingConfig) -> list[str]:
+    """Settings that are sound alone and let no trade through together, one line each."""
+    limits, found = config.limits, []
+    if config.terms.risk_per_trade > limits.max_open_risk:
+        found.append("limits.max_open_risk: is below risk.risk_per_trade: no entry could pass")
+    if limits.min_stop_atr > limits.max_stop_atr:
+        found.append("limits.min_stop_atr: is above limits.max_stop_atr: no entry could pass")
+    return found
 
 
 def _kind(value: object) -> str:
@@ -549,7 +582,7 @@ def _known_symbols(symbol: str) -> str:
     return near(symbol.upper(), KNOWN) or f" (one of {', '.join(KNOWN)})"
 
 
-def _flaw(spec: dataclasses.Field[Any], value: object) -> str | None:
+def flaw(spec: dataclasses.Field[Any], value: object) -> str | None:
     """Why a value cannot be that parameter, without the value."""
     whole = spec.type == "int"
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -566,7 +599,8 @@ def _flaw(spec: dataclasses.Field[Any], value: object) -> str | None:
     return allowed.problem(value)
 
 
-def _no_fraction(name: str, value: float) -> str | None:
+def no_fraction(name: str, value: float) -> str | None:
+    """Why a value cannot be that fraction; None for a name that is none."""
     return "must be a fraction of 1: 0.01 is one percent" if name in FRACTIONS and value > 1 else None
 
 
@@ -592,7 +626,7 @@ def apply_overrides(config: TradingConfig, items: Sequence[str]) -> TradingConfi
         if why := _item_flaw(name, equals, text, specs, values):
             problems.append(f"--set {_shown(name or item)}: {why}")
         else:
-            values[name] = _parsed(specs[name], text)
+            values[name] = parsed(specs[name], text)
     if problems:
         raise BadInput("; ".join(problems))
     of_instrument = {name: value for name, value in values.items() if name in InstrumentTerms.names()}
@@ -623,10 +657,10 @@ def _item_flaw(
         return "is set twice: name it once"
     if not _TYPED.fullmatch(text):
         return "must be a number"
-    return _flaw(specs[name], _parsed(specs[name], text))
+    return flaw(specs[name], parsed(specs[name], text))
 
 
-def _parsed(spec: dataclasses.Field[Any], text: str) -> float:
+def parsed(spec: dataclasses.Field[Any], text: str) -> float:
     """The number that was typed; 200.0 is a whole number too."""
     value = float(text)
     return int(value) if spec.type == "int" and value.is_integer() else value

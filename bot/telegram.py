@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from telegram import Bot, BotCommandScopeAllPrivateChats, Update
+from telegram.constants import ChatAction
 from telegram.error import Conflict, InvalidToken, TelegramError
 from telegram.ext import Updater
 from telegram.request import HTTPXRequest
@@ -171,12 +172,24 @@ class TelegramBot:
             async with asyncio.timeout(_CLOSE_SECONDS / 4):
                 await self.bot.shutdown()
 
-    async def answer_tap(self, query_id: str, text: str) -> None:
+    async def answer_tap(self, query_id: str) -> None:
         """Ends the button's spinner. A tap that is too old to answer, or an outage, needs no repetition."""
         try:
-            await self.bot.answer_callback_query(query_id, text)
+            await self.bot.answer_callback_query(query_id)
         except TelegramError as error:
             _LOG.debug("tap_not_answered error=%s", self._redact(str(error)))
+
+    async def typing(self, chat_id: int) -> None:
+        """Shows for some seconds that an answer is on its way; a failure is nobody's loss."""
+        try:
+            await self.bot.send_chat_action(chat_id, ChatAction.TYPING)
+        except TelegramError as error:
+            _LOG.debug("typing_not_shown error=%s", self._redact(str(error)))
+
+    @property
+    def silence(self) -> float | None:
+        """Seconds since Telegram last answered a poll; None while there is no connection."""
+        return self._clock.monotonic() - self._poll.stamp if self.connected.is_set() else None
 
     async def _connect(self) -> None:
         """A fresh Updater each time: PTB's cannot be started again after a rejected token."""

@@ -1,11 +1,51 @@
-"""What the terminal shows while the program runs: one plain line for each thing that happened."""
+"""The terminal while the program runs: one plain line for each thing that happened, or the whole screen.
+
+Plain lines are for pipes, log files and simple terminals. The whole screen belongs to `bot.dashboard`, which draws on
+the `Screen` here. Whatever comes from outside is `inert` before it is shown: no escape sequence, no line break, no
+change of writing direction.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+import io
+import logging
+import os
+import re
+import select
+import signal
+import sys
+import termios
+import threading
+import time
+import unicodedata
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Protocol, TextIO
 
+from bot.text import money, multiple, price, quantity
 from trading import events as ev
 from trading.ports import Journal
+
+LONGEST: Final = 400  # characters of somebody else's text that are worth a line
+_ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?)")
+_RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "AN"})
+_STRANGE: Final = "\N{REPLACEMENT CHARACTER}"
+_SPELT: Final[dict[int, str]] = {  # flags as their letters; no shades of skin
+    **{0x1F1E6 + place: chr(ord("A") + place) for place in range(26)},
+    **dict.fromkeys(range(0x1F3FB, 0x1F400), ""),
+}
+
+
+class Display(Protocol):
+    """What shows a run to whoever sits at the terminal."""
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        ...
 
 
 class Terminal:
@@ -26,39 +66,361 @@ class Terminal:
                     self._show(line)
 
 
+@contextlib.asynccontextmanager
+async def beside(display: Display) -> AsyncIterator[None]:
+    """Shows while the block runs; when it is left, the terminal is as it was before."""
+    showing = asyncio.create_task(display.run(), name="display")
+    try:
+        yield
+    finally:
+        showing.cancel()
+        await asyncio.gather(showing, return_exceptions=True)
+
+
+# ------------------------------------------------------------------------------------------------------ plain lines
+
+
 def line_of(event: ev.Event) -> str | None:
     """An event in one line, dated by the market; None for what only the journal needs."""
-    words = _LINES.get(type(event))
-    return f"{event.at:%Y-%m-%d %H:%M} {words(event)}" if words else None
+    words = words_of(event)
+    return f"{event.at:%Y-%m-%d %H:%M} {words}" if words else None
+
+
+def words_of(event: ev.Event) -> str | None:
+    """The same without its date."""
+    words = _WORDS.get(type(event))
+    return inert(words(event)) if words else None
+
+
+def inert(text: str, most: int = LONGEST) -> str:
+    """Somebody else's text on one line of at most `most` characters, each of which stands where it was put.
+
+    Control and format characters, combining marks and emoji joiners are left out, since terminals disagree about their
+    width; letters that run from right to left would pull the columns beside them along, and are shown as strange.
+    """
+    return _inert(text[: 8 * most], most)
+
+
+@lru_cache(maxsize=512)
+def _inert(text: str, most: int) -> str:
+    whole = unicodedata.normalize("NFC", _ESCAPES.sub(" ", text)).translate(_SPELT)
+    line = " ".join("".join(map(_harmless, whole)).split())
+    return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
+
+
+def _harmless(character: str) -> str:
+    if character.isascii():
+        return character if character.isprintable() else " "
+    category = unicodedata.category(character)
+    if category[0] in "CM":
+        return " " if category == "Cc" else ""
+    if category[0] == "Z":
+        return " "
+    return _STRANGE if unicodedata.bidirectional(character) in _RIGHT_TO_LEFT else character
+
+
+def _about(event: ev.VerdictReached | ev.OrderFilled | ev.TradeClosed | ev.StopMoved | ev.OrderCancelled) -> str:
+    """`#12 BTCUSDT`, or the symbol alone where there was no decision."""
+    return event.symbol if event.verdict_id is None else f"#{event.verdict_id} {event.symbol}"
 
 
 def _session(event: ev.SessionStarted) -> str:
     begun = "carries on" if event.resumed else "starts"
-    return f"{event.badge} {begun}: {', '.join(event.symbols)} {event.interval_minutes} min"
+    found = f"; found: {'; '.join(event.found)}" if event.found else ""
+    return f"{event.badge} {begun}: {', '.join(event.symbols)} {event.interval_minutes} min{found}"
 
 
 def _verdict(event: ev.VerdictReached) -> str:
     word = "APPROVED" if event.approved else f"REJECTED by {event.gate}"
     why = "" if event.approved else f": {'; '.join(event.reasons)}"
-    return f"#{event.verdict_id} {event.side.upper()} {event.symbol} {word} entry {event.entry} stop {event.stop}{why}"
+    levels = f"entry {price(event.entry)} stop {price(event.stop)}"
+    return f"#{event.verdict_id} {event.side.upper()} {event.symbol} {word} {levels}{why}"
 
 
 def _fill(event: ev.OrderFilled) -> str:
-    return f"#{event.verdict_id} {event.symbol} {event.purpose} {event.side} {event.qty} at {event.price:f}"
+    what = event.purpose.replace("_", " ")
+    return f"{_about(event)} {what} {event.side.lower()} {quantity(event.qty)} at {price(event.price)}"
 
 
 def _exit(event: ev.TradeClosed) -> str:
-    return f"#{event.verdict_id} {event.symbol} closed by {event.exit_reason} {event.pnl:+.2f} USDT {event.r:+.2f}R"
+    how = event.exit_reason.replace("_", " ")
+    return f"{_about(event)} closed by {how} {money(event.pnl)} {multiple(event.r, 2)}"
 
 
-_LINES: dict[type[ev.Event], Callable[..., str]] = {
+def _cancelled(event: ev.OrderCancelled) -> str:
+    return f"{_about(event)} {event.purpose.replace('_', ' ')} cancelled: {event.reason.replace('_', ' ')}"
+
+
+def _settings(event: ev.SettingsChanged) -> str:
+    changes = (f"{name} {event.old.get(name, '?')} -> {value}" for name, value in event.values.items())
+    return f"settings changed by {event.by}: {', '.join(changes)}"
+
+
+def _done(event: ev.CommandDone) -> str:
+    found = f": {'; '.join(event.found)}" if event.found else ""
+    return f"/{event.name} by {event.by} {'done' if event.done else 'NOT done'}{found}"
+
+
+_WORDS: dict[type[ev.Event], Callable[..., str]] = {
     ev.SessionStarted: _session,
     ev.VerdictReached: _verdict,
     ev.OrderFilled: _fill,
     ev.TradeClosed: _exit,
-    ev.StopMoved: lambda event: f"#{event.verdict_id} {event.symbol} stop {event.old} -> {event.new}",
-    ev.OrderCancelled: lambda event: f"#{event.verdict_id} {event.symbol} {event.purpose} cancelled: {event.reason}",
+    ev.StopMoved: lambda event: f"{_about(event)} stop {price(event.old)} -> {price(event.new)}",
+    ev.OrderCancelled: _cancelled,
+    ev.OrderRefused: lambda event: f"{event.symbol} order refused: {event.reason}",
+    ev.OrderDoubted: lambda event: f"{event.symbol} order in doubt: {event.reason}",
+    ev.CashAdjusted: lambda event: f"cash adjusted by {money(event.amount)}",
     ev.TradingPaused: lambda event: f"entries paused by {event.by}",
     ev.TradingResumed: lambda event: f"entries resumed by {event.by}",
     ev.AlertRaised: lambda event: f"ALERT {event.text}",
+    ev.SettingsChanged: _settings,
+    ev.SymbolsChanged: lambda event: f"no new entries on {', '.join(event.muted) or 'nothing'}, said {event.by}",
+    ev.CommandDone: _done,
 }
+
+
+# ------------------------------------------------------------------------------------------------- the whole screen
+
+_ENTER: Final = "\x1b[?1049h\x1b[?25l\x1b[?7l"  # the second screen, no cursor, no wrapping at the right edge
+_LEAVE: Final = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
+_CLEAR: Final = "\x1b[0m\x1b[2J"
+_LEAVING_SECONDS: Final = 1.0
+
+Size = tuple[int, int]  # columns, lines
+_Asked = tuple[Size, Callable[[], Sequence[str]]]
+
+
+def can_be_drawn_on(stream: TextIO, term: str) -> bool:
+    """Whether the stream is a terminal that can show a picture, with us in front. `term` is TERM's value."""
+    try:
+        fd = stream.fileno()
+    except (OSError, ValueError):  # closed, or no file at all
+        return False
+    return os.isatty(fd) and term not in {"", "dumb", "unknown"} and _in_front(fd)
+
+
+def _in_front(fd: int) -> bool:
+    """False for a job in the background of a shell: it would be stopped for touching the terminal."""
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:  # nobody controls jobs here
+        return True
+
+
+class Screen:
+    """A terminal taken over whole. A thread of its own draws and writes.
+
+    So a terminal that takes nothing (Ctrl-S, a hanging line) holds up nobody, and drawing costs the event loop nothing.
+    Only lines that differ are written again. What is typed is neither shown nor left to the shell, and the keys that
+    send signals keep working.
+    """
+
+    def __init__(self, fd: int, encoding: str = "utf-8") -> None:
+        self._fd = fd
+        self._encoding = encoding
+        self._thread = threading.Thread(target=self._work, name="screen", daemon=True)
+        self._loop = asyncio.get_running_loop()
+        self._left = asyncio.Event()
+        self._wake = threading.Event()
+        self._asked: _Asked | None = None
+        self._size: Size = (0, 0)
+        self._lines: Sequence[str] = ()
+        self._last_words: str | None = None
+        self._failure: Exception | None = None
+
+    def open(self) -> None:
+        """Take the terminal."""
+        self._thread.start()
+
+    @property
+    def size(self) -> Size:
+        """As it is now; never less than a column and a line."""
+        columns, lines = os.get_terminal_size(self._fd)
+        return max(columns, 1), max(lines, 1)
+
+    @property
+    def in_front(self) -> bool:
+        """False while the program runs in the background of a shell."""
+        return _in_front(self._fd)
+
+    def ready(self) -> bool:
+        """False while the last picture is still on its way. Raises what stopped the thread."""
+        if self._failure is not None:
+            raise self._failure
+        return self._asked is None
+
+    def show(self, size: Size, draw: Callable[[], Sequence[str]]) -> None:
+        """Have `draw` called in the thread for the lines of a picture, as many as `size` says, and write them."""
+        self._asked = size, draw
+        self._wake.set()
+
+    async def close(self, last_words: str = "") -> None:
+        """Give the terminal back, then write `last_words` on it; gives up when it takes nothing for a second."""
+        self._last_words = last_words
+        self._wake.set()
+        self._go_on()
+        try:
+            async with asyncio.timeout(_LEAVING_SECONDS):
+                await self._left.wait()
+        except TimeoutError:
+            return
+        finally:  # cancelled once more, the process may end any moment now
+            self._thread.join(0.1)
+
+    def _go_on(self) -> None:
+        """Undo a Ctrl-S, or the terminal would stay as it is."""
+        with contextlib.suppress(termios.error):
+            if self.in_front:
+                termios.tcflow(self._fd, termios.TCOOFF)
+                termios.tcflow(self._fd, termios.TCOON)
+
+    # ---- in the thread
+
+    def _work(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})  # put in the background meanwhile: no reason to stop
+        try:
+            with self._quiet_keys():
+                self._write(_ENTER)
+                try:
+                    self._paint_on()
+                finally:
+                    self._write(_LEAVE + (self._last_words or ""))
+        except Exception as error:  # noqa: BLE001  it is raised where the next picture is shown
+            self._failure = error
+        with contextlib.suppress(RuntimeError):  # nobody waits any more
+            self._loop.call_soon_threadsafe(self._left.set)
+
+    @contextlib.contextmanager
+    def _quiet_keys(self) -> Iterator[None]:
+        """No echo of what is typed, and none of it is left to the shell."""
+        kept, quiet = termios.tcgetattr(self._fd), termios.tcgetattr(self._fd)
+        quiet[3] &= ~termios.ECHO
+        termios.tcsetattr(self._fd, termios.TCSANOW, quiet)
+        try:
+            yield
+        finally:
+            termios.tcflush(self._fd, termios.TCIFLUSH)
+            termios.tcsetattr(self._fd, termios.TCSANOW, kept)
+
+    def _paint_on(self) -> None:
+        while self._last_words is None:
+            self._wake.wait(1.0)
+            self._wake.clear()
+            termios.tcflush(self._fd, termios.TCIFLUSH)  # a full input queue would swallow Ctrl-C
+            if (asked := self._asked) is not None and self._last_words is None:
+                self._paint(*asked)
+                self._asked = None
+
+    def _paint(self, size: Size, draw: Callable[[], Sequence[str]]) -> None:
+        lines = draw()
+        fresh = size != self._size
+        known = () if fresh else self._lines
+        changed = [
+            f"\x1b[{row};1H{line}" for row, line in enumerate(lines, 1) if row > len(known) or line != known[row - 1]
+        ]
+        self._size, self._lines = size, lines
+        self._write((_CLEAR if fresh else "") + "".join(changed))
+
+    def _write(self, text: str) -> None:
+        data = memoryview(text.encode(self._encoding, "replace"))
+        while data:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:  # somebody who shares the terminal has made it so
+                select.select([], [self._fd], [], 1.0)
+
+
+# ----------------------------------------------------------------------------------------------- the log meanwhile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """A record of the log as the picture shows it; `at` is seconds since the epoch."""
+
+    at: float
+    level: int
+    text: str
+
+
+class CaughtLog(logging.Handler):
+    """Keeps the last records instead of writing them on the terminal; `alarm` is the last of `alarms` warnings."""
+
+    def __init__(self, keep: int = 30) -> None:
+        super().__init__()
+        self.lines: deque[LogLine] = deque(maxlen=keep)
+        self.alarm: LogLine | None = None
+        self.alarms = 0
+        self._records: deque[logging.LogRecord] = deque(maxlen=20)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one record; its traceback shrinks to the exception's own words."""
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001  whatever an argument's own __str__ raises
+            text = f"a record of {record.name} that cannot be put into words: {record.msg!r}"
+        error = record.exc_info[1] if record.exc_info else None
+        self.keep(record.created, record.levelno, text if error is None else f"{text}: {error!r}")
+        if record.levelno >= logging.WARNING:
+            self._records.append(record)
+
+    def keep(self, at: float, level: int, text: str) -> None:
+        """Keep one line."""
+        line = LogLine(at=at, level=level, text=text)
+        self.lines.append(line)
+        if level >= logging.WARNING:
+            self.alarm = line
+            self.alarms += 1
+
+    def tell(self, handlers: Sequence[logging.Handler]) -> None:
+        """Hand the last warnings on to those who would have shown them."""
+        for record in self._records:
+            for handler in handlers:
+                handler.handle(record)
+
+
+class _Caught(io.TextIOBase):
+    """What is printed on stderr past the log: lines of the log as well."""
+
+    def __init__(self, log: CaughtLog) -> None:
+        self._log = log
+        self._begun = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in filter(str.strip, lines):
+            self._log.keep(time.time(), logging.WARNING, line)
+        return len(text)
+
+
+@contextlib.contextmanager
+def caught_log() -> Iterator[CaughtLog]:
+    """While the block runs, nothing is logged or printed onto the terminal; its last warnings are, afterwards."""
+    root, caught = logging.getLogger(), CaughtLog()
+    replaced = [each for each in root.handlers if isinstance(each, logging.StreamHandler) and _on_terminal(each.stream)]
+    for each in root.handlers:  # what keeps secrets out of one keeps them out of the other
+        for one in each.filters:
+            caught.addFilter(one)
+    for each in replaced:
+        root.removeHandler(each)
+    root.addHandler(caught)
+    elsewhere = not _on_terminal(sys.stderr)
+    try:
+        with contextlib.nullcontext() if elsewhere else contextlib.redirect_stderr(_Caught(caught)):
+            yield caught
+    finally:
+        root.removeHandler(caught)
+        for each in replaced:
+            root.addHandler(each)
+        caught.tell(replaced)
+
+
+def _on_terminal(stream: object) -> bool:
+    """Whether what is written there appears on a terminal."""
+    try:
+        return isinstance(stream, io.TextIOBase) and stream.isatty()
+    except ValueError:  # closed
+        return False

@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Final
 
 LIMIT: Final = 4096  # characters of one message after entity parsing, counted in UTF-16 code units
+CAPTION_LIMIT: Final = 1024  # the same of a photo's or a document's caption
 UNKNOWN: Final = "–"
 _LARGEST: Final = 18  # digits before the point; beyond it no amount is money
 _PRICE_DIGITS: Final = 8
@@ -29,19 +30,33 @@ _TAG = re.compile(r"<[^>]*>")
 
 def prose(text: str, cap: int) -> str:
     """Somebody else's sentence on one line: at most `cap` characters, no link, nothing tappable, escaped."""
-    readable = "".join(map(_readable, text[: 8 * cap]))
-    line = " ".join(_LINK.sub("[link]", readable).split())
+    line = " ".join(_LINK.sub("[link]", readable(text[: 8 * cap])).split())
     return html.escape(_TRIGGER.sub(_JOINER, shortened(line, cap)), quote=False)
 
 
 def own(text: str, cap: int) -> str:
-    """A sentence of our own code: escaped and capped, its commands stay tappable."""
-    return html.escape(shortened(text, cap), quote=False)
+    """A sentence of our own code on one line: escaped and capped, its commands stay tappable."""
+    return html.escape(shortened(readable(text), cap), quote=False)
 
 
 def word(text: str, cap: int = 24) -> str:
     """Somebody else's name (a symbol, an agent, a status)."""
     return prose(text, cap) or UNKNOWN
+
+
+def label(text: str, cap: int = 32) -> str:
+    """Text for a button: one line, at most `cap` code units. Buttons know no markup: nothing is escaped."""
+    return shortened(" ".join(readable(text[: 8 * cap]).split()), cap) or UNKNOWN
+
+
+def verbatim(text: str, cap: int) -> str:
+    """A line for a `<pre>` block, where nothing becomes a link or a command: its blanks stay, the rest is safe."""
+    return html.escape(shortened(readable(text[: 8 * cap].expandtabs(4)).rstrip(), cap), quote=False)
+
+
+def readable(text: str) -> str:
+    """The text without what steers a display: control characters, line ends, writing direction, half a pair."""
+    return "".join(map(_readable, text))
 
 
 def _readable(character: str) -> str:
@@ -84,6 +99,18 @@ def fitted(lines: Sequence[str], limit: int = LIMIT) -> str:
     return "\n".join([*kept, f"… {len(lines) - len(kept)} more lines"])
 
 
+def stepped(text: str, steps: Sequence[str], limit: int = LIMIT) -> str:
+    """A card with the lines that were added below it; when it is too long, the oldest steps give way."""
+    if not steps:
+        return text
+    for dropped in range(len(steps) + 1):
+        gap = [f"… {dropped} earlier {'step' if dropped == 1 else 'steps'}"] if dropped else []
+        whole = "\n".join([text, *gap, *steps[dropped:]])
+        if units(whole) <= limit or visible(whole) <= limit:
+            return whole
+    return fitted(text.split("\n"), limit)
+
+
 def plain(markup: str) -> str:
     """The same message without any markup, for when Telegram refuses the entities."""
     return html.unescape(_TAG.sub("", markup))
@@ -118,6 +145,11 @@ def money(value: Decimal | float, *, sign: bool = True, unit: str = " USDT") -> 
     places = 2 if not exact or abs(exact) >= Decimal("0.01") else min(4 - exact.adjusted(), 8)
     shown = round(exact, places)
     return f"{shown + 0:{'+' if sign and shown else ''},.{places}f}{unit}"
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """`1 trade`, `2 trades`, `2 entries`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def multiple(value: float, digits: int = 1) -> str:

@@ -1,4 +1,4 @@
-"""Messages to the chat, kept until the chat has them.
+"""Messages to the chat, kept until the chat has them, and alive after that: an amendment makes an edit of it.
 
 The notifier turns events into messages and moves its cursor in one transaction (`deliver`), so a crash at any
 point repeats nothing and loses nothing. One sender takes `next()`, sends, and reports `sent` or `failed`; a
@@ -9,16 +9,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, case, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from storage import tables
 from storage.database import Database
 
 Buttons = list[list[dict[str, str]]]
+MediaKind = Literal["photo", "document"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """A file that goes with a message; the message's text is its caption then."""
+
+    kind: MediaKind
+    name: str
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,21 +49,46 @@ class NewMessage:
     priority: int = 5
     silent: bool = False
     buttons: Buttons | None = None
+    media: Media | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amendment:
+    """A change to the message of that key, sent or not: what is None stays as it is.
+
+    `step` is a line added below the text. Changes that come before the message (or an earlier change) has been
+    sent are sent with it; nothing happens to a message that is unknown or dead. `priority` is that of the edit.
+    """
+
+    key: str
+    text: str | None = None
+    step: str | None = None
+    buttons: Buttons | None = None
+    media: Media | None = None
+    priority: int = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """A message whose turn it is; `reply_to` is the chat's own message id, or None."""
+    """A message whose turn it is; `reply_to` is the chat's own message id, or None.
+
+    With a `chat_message_id` the chat has it already and shows an older revision. `pictured`: it was sent as a file.
+    """
 
     id: int
     key: str
     chat_id: int
     text: str
+    steps: tuple[str, ...]
     reply_to: int | None
     priority: int
     silent: bool
     buttons: Buttons | None
     attempts: int
+    revision: int
+    chat_message_id: int | None
+    media: Media | None
+    pictured: bool
 
 
 _OUTBOX: Final = tables.table(tables.Outbox)
@@ -64,6 +100,9 @@ _FIRST: Final = (
     select(_OUTBOX).where(_OURS, tables.WAITING).order_by(_OUTBOX.c.priority, _OUTBOX.c.id).limit(1)
 )
 _BY_KEY: Final = select(_OUTBOX).where(_OURS, _OUTBOX.c.key == bindparam("of_key"))
+_BY_MESSAGE: Final = select(_OUTBOX.c.key).where(
+    _OURS, _OUTBOX.c.chat_id == bindparam("of_chat"), _OUTBOX.c.chat_message_id == bindparam("of_message")
+)
 _COUNT: Final = select(func.count()).select_from(_OUTBOX).where(_OURS, tables.WAITING)
 _ADVANCE: Final = (
     update(_CURSORS)
@@ -86,8 +125,10 @@ class Outbox:
         self._account = account
         self._signal = db.signal(f"outbox:{account}")
 
-    async def deliver(self, cursor_name: str, upto_seq: int, messages: Sequence[NewMessage]) -> bool:
-        """Put the messages and move the reader's cursor to `upto_seq`, together or not at all.
+    async def deliver(
+        self, cursor_name: str, upto_seq: int, messages: Sequence[NewMessage | Amendment]
+    ) -> bool:
+        """Put messages and amendments, in order, and move the reader's cursor to `upto_seq`, together or not at all.
 
         False, and nothing is put, when the cursor is there or beyond already: these events were delivered.
         """
@@ -105,8 +146,8 @@ class Outbox:
         self._signal.ring()
         return delivered
 
-    async def put(self, messages: Sequence[NewMessage]) -> None:
-        """Put messages that stand in no journal: answers to commands, for instance."""
+    async def put(self, messages: Sequence[NewMessage | Amendment]) -> None:
+        """Put what stands in no journal: answers to commands, for instance."""
         await self._db.write(lambda connection: self._put(connection, messages))
         self._signal.ring()
 
@@ -120,19 +161,30 @@ class Outbox:
                     break
                 wanted = {"of_account": self._account, "of_key": row.thread}
                 root = (await session.execute(_BY_KEY, wanted)).first()
-                if root is None or root.state != "waiting" or root.id == row.id:
+                if root is None or root.id == row.id or root.state != "waiting" or root.chat_message_id is not None:
                     reply_to = None if root is None else root.chat_message_id
                     break
                 row = root
         return None if row is None else _outgoing(row, row.reply_to if row.reply_to is not None else reply_to)
 
-    async def sent(self, message_id: int, chat_message_id: int) -> None:
-        """The chat has it, under its own id `chat_message_id`."""
-        await self._finish(message_id, state="sent", chat_message_id=chat_message_id, error=None)
+    async def sent(self, message_id: int, chat_message_id: int, revision: int = 0) -> None:
+        """The chat shows this revision, under its own id `chat_message_id`; a newer one waits to be sent."""
+        newest = _OUTBOX.c.revision == revision
+        await self._finish(
+            message_id,
+            state=case((newest, "sent"), else_=_OUTBOX.c.state),
+            media=case((newest, None), else_=_OUTBOX.c.media),
+            chat_message_id=chat_message_id,
+            error=None,
+        )
 
     async def failed(self, message_id: int, error: str, *, permanent: bool) -> None:
-        """It was not sent. `permanent`: it never will be, and the others go on without it."""
-        state = "dead" if permanent else "waiting"
+        """It was not sent. `permanent`: it never will be, and the others go on without it.
+
+        An edit that never will be leaves a message that was sent.
+        """
+        buried = case((_OUTBOX.c.chat_message_id.is_(None), "dead"), else_="sent")
+        state = buried if permanent else "waiting"
         await self._finish(message_id, state=state, error=error, attempts=_OUTBOX.c.attempts + 1)
 
     async def pending(self) -> int:
@@ -157,41 +209,86 @@ class Outbox:
             row = (await session.execute(_BY_KEY, wanted)).first()
         return None if row is None else row.chat_message_id
 
+    async def key_of(self, chat_id: int, chat_message_id: int) -> str | None:
+        """The key of what the chat shows under an id; None for a message that is not of this outbox."""
+        wanted = {"of_account": self._account, "of_chat": chat_id, "of_message": chat_message_id}
+        async with self._db.read() as session:
+            key: str | None = (await session.execute(_BY_MESSAGE, wanted)).scalar()
+        return key
+
     async def _finish(self, message_id: int, **values: Any) -> None:
         change = update(_OUTBOX).where(_OUTBOX.c.account == self._account, _OUTBOX.c.id == message_id)
         await self._db.write(lambda connection: connection.execute(change.values(**values)))
         self._signal.ring()
 
-    def _put(self, connection: Connection, messages: Sequence[NewMessage]) -> None:
-        rows = [
-            {
-                "account": self._account,
-                "key": message.key,
-                "state": "waiting",
-                "priority": message.priority,
-                "chat_id": message.chat_id,
-                "text": message.text,
-                "thread": message.thread,
-                "reply_to": message.reply_to,
-                "silent": message.silent,
-                "buttons": None if message.buttons is None else json.dumps(message.buttons),
-                "attempts": 0,
-            }
-            for message in messages
-        ]
-        if rows:
-            connection.execute(_ADD, rows)
+    def _put(self, connection: Connection, messages: Sequence[NewMessage | Amendment]) -> None:
+        """Neighbouring new messages go in together."""
+        for new, group in groupby(messages, lambda each: isinstance(each, NewMessage)):
+            if new:
+                connection.execute(_ADD, [self._row(each) for each in group if isinstance(each, NewMessage)])
+                continue
+            for each in group:
+                if isinstance(each, Amendment):
+                    self._amend(connection, each)
+
+    def _row(self, message: NewMessage) -> dict[str, Any]:
+        return {
+            "account": self._account,
+            "key": message.key,
+            "state": "waiting",
+            "priority": message.priority,
+            "chat_id": message.chat_id,
+            "text": message.text,
+            "thread": message.thread,
+            "reply_to": message.reply_to,
+            "silent": message.silent,
+            "buttons": None if message.buttons is None else json.dumps(message.buttons),
+            "attempts": 0,
+            "revision": 0,
+            **_media_columns(message.media),
+        }
+
+    def _amend(self, connection: Connection, change: Amendment) -> None:
+        row = connection.execute(_BY_KEY, {"of_account": self._account, "of_key": change.key}).first()
+        if row is None or row.state == "dead":
+            return
+        values: dict[str, Any] = {"revision": row.revision + 1, "state": "waiting"}
+        if change.text is not None:
+            values["text"] = change.text
+        if change.step is not None:
+            values["steps"] = json.dumps([*json.loads(row.steps or "[]"), change.step])
+        if change.buttons is not None:
+            values["buttons"] = json.dumps(change.buttons)
+        if change.media is not None:
+            values |= _media_columns(change.media)
+        if row.chat_message_id is not None:
+            values["priority"] = change.priority
+        connection.execute(update(_OUTBOX).where(_OUTBOX.c.id == row.id).values(**values))
+
+
+def _media_columns(media: Media | None) -> dict[str, Any]:
+    if media is None:
+        return {"media": None, "media_kind": None, "media_name": None}
+    return {"media": media.data, "media_kind": media.kind, "media_name": media.name}
 
 
 def _outgoing(row: Row[Any], reply_to: int | None) -> Outgoing:
+    media = None
+    if row.media is not None:
+        media = Media(kind=row.media_kind, name=row.media_name, data=row.media)
     return Outgoing(
         id=row.id,
         key=row.key,
         chat_id=row.chat_id,
         text=row.text,
+        steps=tuple(json.loads(row.steps or "[]")),
         reply_to=reply_to,
         priority=row.priority,
         silent=row.silent,
         buttons=None if row.buttons is None else json.loads(row.buttons),
         attempts=row.attempts,
+        revision=row.revision,
+        chat_message_id=row.chat_message_id,
+        media=media,
+        pictured=row.media_kind is not None and row.media is None,
     )

@@ -6,9 +6,11 @@ report is one that the hash chain covers.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
@@ -18,12 +20,29 @@ from sqlmodel import col
 from storage import tables
 from storage.codec import decode
 from storage.database import Database
-from trading.events import Event, TradeClosed, TradingPaused, TradingResumed, VerdictReached
-from trading.model import EPOCH, BoolArray, FloatArray, IntArray
+from storage.reports import Funnel, counted, summed
+from trading.events import (
+    CashAdjusted,
+    EdgeDropped,
+    Event,
+    FundingPaid,
+    OrderCancelled,
+    OrderDoubted,
+    OrderFilled,
+    OrderIntended,
+    OrderRefused,
+    StopMoved,
+    TradeClosed,
+    TradingPaused,
+    TradingResumed,
+    VerdictReached,
+)
+from trading.model import EPOCH, ZERO, BoolArray, FloatArray, IntArray
 
 _JOURNAL: Final = tables.table(tables.Journal)
 _VERDICTS: Final = tables.table(tables.Verdicts)
 _TRADES: Final = tables.table(tables.Trades)
+_EXECUTIONS: Final = tables.table(tables.Executions)
 _EQUITY: Final = tables.table(tables.Equity)
 _COUNTED: Final = (
     tables.Journal,
@@ -35,7 +54,14 @@ _COUNTED: Final = (
     tables.Outbox,
 )
 _PAGE: Final = 500
-_CURVE_PAGE: Final = 5_000  # converted in about 10 ms: the loop is not held longer
+_CURVE_PAGE: Final = 5_000
+_PAID_PAGE: Final = 2_000  # added up on the loop in about 1 ms
+_SCAN: Final = 20_000  # journal rows looked through in about 10 ms: no reader is held longer
+_FIRST_SCAN: Final = 500  # a trade is rarely longer
+_STORY: Final = (
+    *(OrderIntended, OrderRefused, OrderDoubted, OrderCancelled, OrderFilled, FundingPaid, StopMoved, TradeClosed),
+)
+_ENDINGS: Final = {"closed": TradeClosed, "cancelled": OrderCancelled, "refused": OrderRefused}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,6 +76,44 @@ class EquityCurve:
         return len(self.time)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """A decision and what came of it: `outcome` is one of `projections.VERDICT_OUTCOMES`, `events` are in order.
+
+    They are its orders, fills, funding, stop moves and its finished trade.
+    """
+
+    verdict: VerdictReached
+    outcome: str
+    events: tuple[Event, ...] = ()
+
+    @property
+    def fills(self) -> tuple[OrderFilled, ...]:
+        """Its executions."""
+        return tuple(event for event in self.events if isinstance(event, OrderFilled))
+
+    @property
+    def trade(self) -> TradeClosed | None:
+        """Its finished trade; None while there is none."""
+        return next((event for event in self.events if isinstance(event, TradeClosed)), None)
+
+    @property
+    def fees(self) -> Decimal:
+        """Fees paid so far."""
+        return sum((fill.fee for fill in self.fills), ZERO)
+
+    @property
+    def funding(self) -> Decimal:
+        """Funding paid so far, negative when received."""
+        return sum((event.amount for event in self.events if isinstance(event, FundingPaid)), ZERO)
+
+
+_PAID: Final = (
+    select(_EXECUTIONS.c.seq, _EXECUTIONS.c.fee, _EXECUTIONS.c.funding)
+    .where(_EXECUTIONS.c.account == bindparam("of_account"), _EXECUTIONS.c.seq > bindparam("after"))
+    .order_by(_EXECUTIONS.c.seq)
+    .limit(_PAID_PAGE)
+)
 _CURVE: Final = (
     select(
         _EQUITY.c.seq,
@@ -92,6 +156,41 @@ class Records:
         async with self._db.read() as session:
             return (await session.execute(wanted)).scalar()
 
+    async def decisions(self, limit: int | None = None) -> list[tuple[VerdictReached, str]]:
+        """Decisions with what became of each, newest first."""
+        wanted = self._joined(_VERDICTS).add_columns(_VERDICTS.c.outcome).order_by(_VERDICTS.c.seq.desc()).limit(limit)
+        rows = await self._rows(wanted, {})
+        return [(event, row[3]) for row in rows if isinstance(event := decode(row[1], row[2]), VerdictReached)]
+
+    async def decision_pages(self) -> AsyncIterator[Sequence[VerdictReached]]:
+        """Every decision, oldest first, in pages."""
+        async for page in self._pages(_VERDICTS, EPOCH):
+            yield [event for event in page if isinstance(event, VerdictReached)]
+
+    async def story(self, verdict_id: int) -> Story | None:
+        """A decision with all that came of it; None when there is none of this number."""
+        wanted = self._joined(_VERDICTS).add_columns(_VERDICTS.c.outcome).where(_VERDICTS.c.verdict_id == verdict_id)
+        for seq, kind, body, outcome in await self._rows(wanted, {}):
+            verdict = decode(kind, body)
+            if isinstance(verdict, VerdictReached):
+                events = await self._story(verdict, outcome, seq) if outcome != "rejected" else ()
+                return Story(verdict=verdict, outcome=outcome, events=tuple(events))
+        return None
+
+    async def _story(self, verdict: VerdictReached, outcome: str, seq: int) -> list[Event]:
+        """From the decision on, until it is over; an open one goes on to the end of the journal."""
+        found: list[Event] = []
+        async for event in self._scan(*_STORY, after=seq):
+            number = getattr(event, "verdict_id", None)
+            ours = number == verdict.verdict_id
+            if isinstance(event, FundingPaid):
+                ours = event.symbol == verdict.symbol and any(isinstance(each, OrderFilled) for each in found)
+            if ours:
+                found.append(event)
+                if isinstance(event, _ENDINGS.get(outcome, ())):
+                    break
+        return found
+
     async def trades(self, limit: int | None = None) -> list[TradeClosed]:
         """Finished trades, newest first."""
         found = await self._events(self._joined(_TRADES).order_by(_TRADES.c.seq.desc()).limit(limit))
@@ -112,15 +211,66 @@ class Records:
                     yield event
             after = rows[-1][0]
 
+    async def trade_pages(self, since: datetime = EPOCH) -> AsyncIterator[Sequence[TradeClosed]]:
+        """Trades finished from a market time on, oldest first, in pages; the loop is held for none of them."""
+        async for page in self._pages(_TRADES, since):
+            yield [event for event in page if isinstance(event, TradeClosed)]
+
+    async def fees_and_funding(self) -> tuple[Decimal, Decimal]:
+        """All that was paid so far, open positions included; funding is negative when more was received."""
+        fees, funding, after = ZERO, ZERO, 0
+        while rows := await self._rows(_PAID, {"of_account": self._account, "after": after}):
+            for _, amount, is_funding in rows:
+                if is_funding:
+                    funding = summed(funding, amount)
+                else:
+                    fees = summed(fees, amount)
+            after = rows[-1][0]
+        return fees, funding
+
+    async def moved_money(self, since: datetime = EPOCH) -> Decimal:
+        """Deposits less withdrawals from a market time on."""
+        total = ZERO
+        async for event in self._scan(CashAdjusted):
+            if isinstance(event, CashAdjusted) and event.at >= since:
+                total = summed(total, event.amount)
+        return total
+
+    async def first_marked(self) -> datetime | None:
+        """The first close on record; None before it."""
+        wanted = select(_EQUITY.c.at).where(_EQUITY.c.account == self._account).order_by(_EQUITY.c.seq).limit(1)
+        rows = await self._rows(wanted, {})
+        return rows[0][0] if rows else None
+
+    async def equity_before(self, at: datetime) -> float | None:
+        """The equity at the last close before a market time; None when there is none."""
+        earlier = select(_EQUITY.c.equity).where(_EQUITY.c.account == self._account, _EQUITY.c.at < at)
+        rows = await self._rows(earlier.order_by(_EQUITY.c.seq.desc()).limit(1), {})
+        return rows[0][0] if rows else None
+
+    async def funnel(self, symbol: str | None = None) -> Funnel:
+        """How many signals died where, of one symbol or of all."""
+        fate = (_VERDICTS.c.approved, _VERDICTS.c.gate, _VERDICTS.c.outcome)
+        wanted = select(*fate, func.count()).where(_VERDICTS.c.account == self._account).group_by(*fate)
+        rows = await self._rows(wanted if symbol is None else wanted.where(_VERDICTS.c.symbol == symbol), {})
+        dropped = [
+            (event.reason, 1)
+            async for event in self._scan(EdgeDropped)
+            if isinstance(event, EdgeDropped) and symbol in {None, event.symbol}
+        ]
+        return Funnel(
+            dropped=counted(dropped),
+            rejected=counted((gate, count) for approved, gate, _, count in rows if not approved),
+            outcomes=counted((outcome, count) for approved, _, outcome, count in rows if approved),
+        )
+
     async def equity_curve(self, since: datetime = EPOCH) -> EquityCurve:
         """The equity curve from a market time on; empty arrays when nothing was marked yet."""
         pages: list[tuple[IntArray, FloatArray, BoolArray]] = []
         wanted: dict[str, Any] = {"of_account": self._account, "after": 0, "since": since}
         while rows := await self._rows(_CURVE, wanted):
-            seqs, times, equity, exposed = zip(*rows, strict=True)
-            ms = np.array(times, np.int64) // 1000
-            pages.append((ms, np.array(equity, np.float64), np.array(exposed, np.bool_)))
-            wanted["after"] = seqs[-1]
+            pages.append(await asyncio.to_thread(_columns, rows))
+            wanted["after"] = rows[-1][0]
         if not pages:
             return EquityCurve(time=np.empty(0, np.int64), equity=np.empty(0), exposed=np.empty(0, np.bool_))
         times_, equities, flags = zip(*pages, strict=True)
@@ -152,6 +302,27 @@ class Records:
                 found[table.name] = (await session.execute(wanted)).scalar_one()
         return found
 
+    async def _pages(self, table: Any, since: datetime) -> AsyncIterator[list[Event]]:
+        """The journal's rows of a table drawn from it, oldest first, decoded beside the loop."""
+        after = 0
+        late = self._joined(table).where(table.c.at >= since).order_by(table.c.seq).limit(_PAGE)
+        while rows := await self._rows(late.where(table.c.seq > after), {}):
+            yield await asyncio.to_thread(_decoded, rows)
+            after = rows[-1][0]
+
+    async def _scan(self, *kinds: type[Event], after: int = 0) -> AsyncIterator[Event]:
+        """Every event of some kinds, oldest first. The journal has no index on kinds: it is looked through."""
+        names = [kind.__name__ for kind in kinds]
+        ours = _JOURNAL.c.account == self._account
+        last = (await self._rows(select(func.max(_JOURNAL.c.seq)).where(ours), {}))[0][0] or 0
+        columns = select(_JOURNAL.c.seq, _JOURNAL.c.type, _JOURNAL.c.body).where(ours, _JOURNAL.c.type.in_(names))
+        rows = _FIRST_SCAN
+        while after < last:
+            part = columns.where(_JOURNAL.c.seq > after, _JOURNAL.c.seq <= after + rows).order_by(_JOURNAL.c.seq)
+            for event in await asyncio.to_thread(_decoded, await self._rows(part, {})):
+                yield event
+            after, rows = after + rows, min(4 * rows, _SCAN)
+
     def _joined(self, table: Any) -> Select[Any]:
         """The journal's own rows of a table drawn from it."""
         same = (_JOURNAL.c.account == table.c.account) & (_JOURNAL.c.seq == table.c.seq)
@@ -165,6 +336,16 @@ class Records:
         async with self._db.read() as session:
             rows: Sequence[Any] = (await session.execute(wanted, values)).all()
         return rows
+
+
+def _decoded(rows: Sequence[Any]) -> list[Event]:
+    return [decode(kind, body) for _, kind, body in rows]
+
+
+def _columns(rows: Sequence[Any]) -> tuple[IntArray, FloatArray, BoolArray]:
+    """Times in ms, equity and exposure of a page of the curve."""
+    _, times, equity, exposed = zip(*rows, strict=True)
+    return np.array(times, np.int64) // 1000, np.array(equity, np.float64), np.array(exposed, np.bool_)
 
 
 async def paused_last(db: Database) -> bool:

@@ -2,8 +2,8 @@
 
 `journal` is the truth; `heads` is the end of each account's hash chain. `intents`, `executions`, `verdicts`,
 `trades` and `equity` are drawn from it in the same transaction (storage/projections.py) and name the journal
-row they come from in `seq`. `cursors` and `snapshots` say how far a reader or the trader has come. `outbox`,
-`inbox` and `tickets` belong to the conversation.
+row they come from in `seq`. `cursors` and `snapshots` say how far a reader or the trader has come. `samples` show
+the account between two closes, for eyes only. `outbox`, `inbox` and `tickets` belong to the conversation.
 
 A change here needs a revision in storage/migrations; a test compares the two.
 """
@@ -176,17 +176,31 @@ class Equity(Row, table=True):
     exposed: bool
 
 
+class Samples(Row, table=True):
+    """The account between two closes, at the last prices of market time `at`."""
+
+    account: str = Field(primary_key=True)
+    at: datetime = Field(primary_key=True, sa_type=UtcTime)
+    equity: Decimal = Field(sa_type=ExactDecimal)
+    cash: Decimal = Field(sa_type=ExactDecimal)
+
+
 WAITING = text("state = 'waiting'")
 
 
 class Outbox(Row, table=True):
-    """A message to the chat; `state` is `waiting`, `sent` or `dead`. The index holds waiting ones only."""
+    """A message to the chat; `state` is `waiting`, `sent` or `dead`. The index holds waiting ones only.
+
+    `revision` counts its changes. One that waits and has a `chat_message_id` is an edit of what the chat shows.
+    `steps` is a JSON list of lines below `text`. `media` is empty again once the chat has it.
+    """
 
     __table_args__ = (
         UniqueConstraint("account", "key"),
         Index(
             "ix_outbox_waiting", "account", "priority", "id", sqlite_where=WAITING, postgresql_where=WAITING
         ),
+        Index(None, "account", "chat_id", "chat_message_id"),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -203,6 +217,11 @@ class Outbox(Row, table=True):
     attempts: int = 0
     chat_message_id: int | None = Field(default=None, sa_type=BigInteger)
     error: str | None = Field(default=None, sa_type=PlainText)
+    steps: str | None = Field(default=None, sa_type=PlainText)
+    media: bytes | None = None
+    media_kind: str | None = None
+    media_name: str | None = Field(default=None, sa_type=PlainText)
+    revision: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
 PENDING = text("NOT done")

@@ -26,11 +26,17 @@ from typing import Any
 
 import pytest
 
+from bot.commands import listing
+from bot.settings import read_settings
 from tests.benchmarks.bench_replay import synthetic
 from tests.structure import PACKAGES, ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+STEPS = [
+    block.replace("   ", "")
+    for block in re.findall(r"^ *```ini\n(.*?)^ *```", README, flags=re.MULTILINE | re.DOTALL)
+]
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line and not line.startswith("#")]
 TEST_COMMAND = "make test"  # the suite does not run itself once more: .ci/run runs it
 RUN_COMMAND = "make run"
@@ -157,6 +163,40 @@ def test_the_readme_shows_commands() -> None:
     assert RUN_COMMAND in COMMANDS
     assert TEST_COMMAND in COMMANDS
     assert len(FINISHING) >= 6
+
+
+def test_the_readme_lists_the_command_table() -> None:
+    """Generated from the one table that router, /help and Telegram's menu use."""
+    shown = re.search(r"<!-- commands -->\n(.*?)\n?<!-- /commands -->", README, flags=re.DOTALL)
+    assert shown is not None
+    assert shown.group(1) == listing()
+
+
+def test_every_step_from_the_demo_to_real_money_is_a_valid_env(tmp_path: Path) -> None:
+    """The exact lines of the README, with their placeholders filled in, one step on top of the other."""
+    assert len(STEPS) == 4
+    filled = {"<the token>": "7000000001:abcdefghijklmnopqrstuvwxyzABCDEFGHI", "<your user id>": "12345"}
+    env: dict[str, str] = {}
+    reached = []
+    for block in STEPS:
+        lines = block
+        for placeholder, value in filled.items():
+            lines = lines.replace(placeholder, value)
+        env |= dict(line.split("=", 1) for line in lines.splitlines())
+        if env.get("EXCHANGE", "paper") != "paper":
+            env.pop("FEED", None)  # these have prices of their own
+        (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in env.items()))
+        settings = read_settings(tmp_path / ".env")
+        reached.append((settings.exchange, settings.feed))
+    assert reached == [("paper", "live"), ("paper", "live"), ("demo", "synthetic"), ("live", "synthetic")]
+
+
+def test_the_readmes_pictures_exist() -> None:
+    """Each of them, and none is heavier than a page may be."""
+    pictures = re.findall(r"\]\((docs/pictures/[^)]+)\)", README)
+    assert len(pictures) >= 5
+    for name in pictures:
+        assert 1_000 < (ROOT / name).stat().st_size < 3_000_000, name
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

@@ -72,9 +72,14 @@ async def run_cycle(desk: Desk, candle: Candle) -> None:
         await reject(desk, case, "risk", (case.base.reason,))
         return
 
-    # The council may veto or shrink.
+    # The council may veto or shrink; nobody waits for it once somebody asks for less risk.
     window = desk.signals.window(candle.symbol, WINDOW)
-    ruling = await desk.council.deliberate(Brief(window=window, proposal=case.proposal, account=case.facts))
+    brief = Brief(window=window, proposal=case.proposal, account=case.facts)
+    ruling = await desk.interrupt.unless(desk.council.deliberate(brief))
+    if ruling is None:
+        reason = f"{desk.interrupt.asked} was asked for while the council deliberated"
+        await reject(desk, case, "operator", (reason,))
+        return
     if not ruling.approved:
         await reject(desk, case, "council", ruling.reasons, ruling)
         return
@@ -82,6 +87,9 @@ async def run_cycle(desk: Desk, candle: Candle) -> None:
     # Guards again, at the fresh price (G2), and the final size.
     if stale := await second_look(desk, case, candle):
         await reject(desk, case, "guard", (stale,), ruling)
+        return
+    if asked := desk.interrupt.asked:
+        await reject(desk, case, "operator", (f"{asked} was asked for before the order left",), ruling)
         return
     sized = size(desk, case.proposal, ruling.size_multiplier)
     if isinstance(sized, Refused):
@@ -111,22 +119,20 @@ class Case:
 
 def busy(desk: Desk, candle: Candle) -> str | None:
     """Why an edge cannot count at this close, or None."""
-    symbol = candle.symbol
-    if desk.book.decided.get(symbol) == candle.open_time:
-        return "decided"  # before a kill that left this close unmarked: there is one verdict for a candidate
-    if symbol in desk.book.holdings:
-        return "in_position"
-    if desk.book.entry_of(symbol) is not None:
-        return "entry_resting"
-    if desk.book.cooling_down(symbol, candle.open_time, desk.interval, desk.rules.cooldown_bars):
-        return "cooldown"
-    if symbol in desk.blocked:
-        return "blocked"
-    if desk.lost:
-        return "exchange_unreachable"
-    if desk.late:
-        return "stale"
-    return None
+    symbol, book = candle.symbol, desk.book
+    reasons = {
+        # Before a kill that left this close unmarked: there is one verdict for a candidate.
+        "decided": book.decided.get(symbol) == candle.open_time,
+        "symbol_muted": symbol in book.muted,
+        "in_position": symbol in book.holdings,
+        "entry_resting": book.entry_of(symbol) is not None,
+        "cooldown": book.cooling_down(symbol, candle.open_time, desk.interval, desk.rules.cooldown_bars),
+        "stopping": bool(desk.stopping),
+        "blocked": symbol in desk.blocked,
+        "exchange_unreachable": bool(desk.lost),
+        "stale": desk.late,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def open_case(desk: Desk, candle: Candle, reading: Reading, side: Side) -> Case:
@@ -280,7 +286,7 @@ async def protect(desk: Desk, candle: Candle, reading: Reading) -> None:
         await move_stop(desk, holding, candle, ask)
     if ask.exit is not None:
         await leave(desk, holding, candle.open_time, candle.close_time, ask.exit)
-    elif holding.take_profit is not None and desk.book.take_profit_of(candle.symbol) is None:
+    elif desk.stopping != "panic" and holding.take_profit is not None and not desk.book.take_profit_of(candle.symbol):
         await take_profit(desk, holding, candle)
 
 
@@ -295,26 +301,30 @@ def watch(desk: Desk, holding: Holding, candle: Candle) -> ev.OpenPositionMark:
 
 
 async def move_stop(desk: Desk, holding: Holding, candle: Candle, ask: trailing.Ask) -> None:
-    """Amend the stop on the exchange, then write it down; refused, the old stop stays and the owner hears it."""
-    crashpoint("before_stop_move")
+    """Trail the stop; refused, the old one stays and the owner hears it."""
     try:
-        await desk.broker.move_stop(candle.symbol, ask.stop)
+        await amend_stop(desk, holding, candle.close_time, ask.stop, ask.level_r)
     except Rejected as refusal:
         text = f"{candle.symbol}: the exchange refused the stop {ask.stop}, {holding.stop} stays: {refusal}"
         await desk.alert(candle.close_time, "stop", text)
-        return
     except (OutcomeUnknown, Transient):
-        return  # reconciling at the next close keeps the tighter of the two
+        pass  # reconciling at the next close keeps the tighter of the two
+
+
+async def amend_stop(desk: Desk, holding: Holding, at: datetime, stop: Decimal, level_r: float) -> None:
+    """Amend the stop on the exchange, then write it down."""
+    crashpoint("before_stop_move")
+    await desk.broker.move_stop(holding.symbol, stop)
     crashpoint("after_stop_move")
     await desk.record(
         ev.StopMoved(
-            at=candle.close_time,
-            symbol=candle.symbol,
+            at=at,
+            symbol=holding.symbol,
             verdict_id=holding.verdict_id,
             old=holding.stop,
-            new=ask.stop,
-            level_r=ask.level_r,
-            locked_r=holding.r_at(ask.stop),
+            new=stop,
+            level_r=level_r,
+            locked_r=holding.r_at(stop),
         )
     )
 

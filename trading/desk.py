@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from trading import risk
 from trading.council.guards import Guards
@@ -16,6 +17,7 @@ from trading.crashpoints import crashpoint
 from trading.errors import OutcomeUnknown, Rejected, Transient
 from trading.events import (
     AlertRaised,
+    ClosePosition,
     EquityMarked,
     Event,
     OpenPositionMark,
@@ -23,18 +25,102 @@ from trading.events import (
     OrderDoubted,
     OrderIntended,
     OrderRefused,
+    Panic,
+    PauseTrading,
+    StopEntries,
 )
 from trading.model import ZERO, AccountFacts, Candle, Instrument, PlaceOrder
 from trading.parameters import AccountTerms, TradeRules
 from trading.portfolio import Book
-from trading.ports import Broker, Clock, Council, Journal, MarketData
+from trading.ports import Broker, Clock, Council, Inbound, Journal, MarketData
 from trading.risk import Approved, Exposure
 from trading.signals import SignalSource
+
+T = TypeVar("T")
 
 UNREACHABLE = "the exchange cannot be reached: stops stay where they are, no new entries until it answers"
 REACHED = "the exchange answers again: positions, orders and stops were compared with it"
 FOREIGN = "foreign_order"
 CASH_EVERY_SECONDS = 60.0
+
+# Requests for less risk: nobody waits for a council while one of them does.
+URGENT: Final[Mapping[type[Any], str]] = {
+    PauseTrading: "/pause",
+    StopEntries: "/stop",
+    Panic: "/panic",
+    ClosePosition: "/close",
+}
+
+
+class Interrupt:
+    """What of the trader's inbox cannot wait for a deliberation. The inbox says what came and what was taken."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[str] = deque()
+        self._came = asyncio.Event()
+        self._dismissed: set[asyncio.Task[Any]] = set()
+
+    @property
+    def asked(self) -> str:
+        """The chat command that waits the longest; empty when none does."""
+        return self._waiting[0] if self._waiting else ""
+
+    def came(self, item: Inbound) -> None:
+        """Something was put into the inbox."""
+        if (name := URGENT.get(type(item))) is not None:
+            self._waiting.append(name)
+            self._came.set()
+
+    def taken(self, item: Inbound) -> None:
+        """The trader has come to it; items are taken in the order in which they came."""
+        if type(item) in URGENT:
+            self._waiting.popleft()
+            if not self._waiting:
+                self._came.clear()
+
+    async def unless(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """The result of some work, or None as soon as something urgent waits: then it is cancelled and left alone."""
+        if self._waiting:
+            work.close()
+            return None
+        doing, called = asyncio.create_task(work), asyncio.create_task(self._came.wait())
+        try:
+            await asyncio.wait({doing, called}, return_when=asyncio.FIRST_COMPLETED)
+            return None if self._waiting else doing.result()
+        finally:
+            called.cancel()
+            self._dismiss(doing)
+
+    def _dismiss(self, task: asyncio.Task[Any]) -> None:
+        """However long it takes to stop, and whatever it still raises, is nobody's business any more."""
+        self._dismissed.add(task)
+        task.add_done_callback(self._forget)
+        task.cancel()
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._dismissed.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuned:
+    """Parts of a desk under changed settings. `before` is every settable name with its value until now.
+
+    `signals` have read every bar up to the last close that was dealt with, and none after it.
+    """
+
+    rules: TradeRules
+    terms: AccountTerms
+    guards: Guards
+    council: Council
+    signals: SignalSource
+    knife_bars: int
+    before: Mapping[str, float]
+
+
+# Parts for all settings that differ from config.json; `BadInput` names a setting that cannot be, `Transient`: later.
+Retune = Callable[[Mapping[str, float]], Awaitable[Tuned]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +138,12 @@ class Desk:
 
     `naked` counts refused attempts to protect a position, `cash_difference` is that of the last look.
     `late`: the close dealt with is too old for a new entry. `lost`: which stream of the exchange is down, and why.
-    `looked`: when (monotonic) the exchange was last compared with the book; `wallet_look` the same of its wallet.
+    `looked`: when (monotonic) the exchange was last asked, `compared`: when it last answered; `wallet_look` is the
+    last comparison of the wallet.
     `commit_behind`: see `record_soon`. `knife_bars`: over how many bars a knife is told.
+    `interrupt`: what cannot wait for a council. `retune` makes parts for changed settings; None: they are fixed.
+    `stopping`: `stop` or `panic` while one is carried out. `unwanted`: symbols whose entry somebody is cancelling.
+    `absent`: the exchange has not been met yet, nothing is known of the account, and requests about it must wait.
     """
 
     account: str
@@ -71,6 +161,11 @@ class Desk:
     signals: SignalSource
     clock: Clock
     knife_bars: int = 3
+    retune: Retune | None = None
+    absent: bool = False
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    stopping: str = ""
+    unwanted: frozenset[str] = frozenset()
     blocked: dict[str, str] = field(default_factory=dict)
     watch: dict[str, OpenPositionMark] = field(default_factory=dict)
     alerted: set[tuple[str, str]] = field(default_factory=set)
@@ -79,6 +174,7 @@ class Desk:
     late: bool = False
     lost: str = ""
     looked: float = -math.inf
+    compared: float = -math.inf
     wallet_look: WalletLook | None = None
     sequence: int = 0
     commit_behind: bool = False
@@ -140,12 +236,17 @@ class Desk:
     async def settled(self, at: datetime, *, keep_cash: bool = False) -> None:
         """Book and exchange were compared: what still differs is blocked anew."""
         self.blocked.clear()
-        self.looked = self.clock.monotonic()
+        self.looked = self.compared = self.clock.monotonic()
         if not keep_cash:
             self.cash_difference = None
         if not self.lost and ("exchange", UNREACHABLE) in self.alerted:
             self.alerted.discard(("exchange", UNREACHABLE))
             await self.record(AlertRaised(at=at, kind="exchange", text=REACHED))
+
+    def tune(self, tuned: Tuned) -> None:
+        """Work with these parts from now on."""
+        self.rules, self.terms, self.guards = tuned.rules, tuned.terms, tuned.guards
+        self.council, self.signals, self.knife_bars = tuned.council, tuned.signals, tuned.knife_bars
 
     def wallet_due(self) -> bool:
         """Must the wallet be compared too? Between fills only funding moves it, and that at whole hours."""

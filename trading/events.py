@@ -35,7 +35,7 @@ class SessionStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeDropped(Event):
-    """A signal that came while it could not count: `in_position`, `entry_resting` or `cooldown`."""
+    """A signal that came while it could not count, and why: see `trading.cycle.busy`."""
 
     symbol: str
     side: Side
@@ -59,8 +59,9 @@ class AgentAnswer:
 class VerdictReached(Event):
     """The decision on one candidate; every candidate has exactly one.
 
-    `gate` names who ended it: `guard`, `council`, `risk` or, when approved, an empty string. `reasons` are
-    sentences for a person. `qty` is zero when nothing was sized. `size_modifier` is in 0..1.
+    `gate` names who ended it: `guard`, `council`, `risk`, `operator` (somebody asked for less risk meanwhile) or,
+    when approved, an empty string. `reasons` are sentences for a person. `qty` is zero when nothing was sized.
+    `size_modifier` is in 0..1.
     """
 
     verdict_id: int
@@ -86,7 +87,10 @@ class VerdictReached(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderIntended(Event):
-    """Committed before the order is sent. `signal_time` is the open time of the bar that was decided on."""
+    """Committed before the order is sent. `signal_time` is the open time of the bar that was decided on.
+
+    `request` is the command that asked for it; empty when the strategy did.
+    """
 
     link_id: str
     verdict_id: int | None
@@ -101,6 +105,7 @@ class OrderIntended(Event):
     r_distance: float
     signal_time: datetime
     exit_reason: ExitReason | None = None
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,13 +139,17 @@ class OrderDoubted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderCancelled(Event):
-    """A resting order left the book unfilled: `expired`, `run_away`, `flat`, `manual` or the exchange's word."""
+    """A resting order left the book unfilled: `expired`, `run_away`, `flat`, `manual` or the exchange's word.
+
+    `request` is the command that asked for it; empty when nobody did.
+    """
 
     link_id: str
     symbol: str
     purpose: Purpose
     reason: str
     verdict_id: int | None = None
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +186,7 @@ class FundingPaid(Event):
 class StopMoved(Event):
     """The stop was moved: `level_r` is the trailing level reached, `locked_r` the result at the new stop, in R.
 
-    Both before costs; `level_r` is 0 when the stop was moved by somebody else.
+    Both before costs; `level_r` is 0 when the stop was not trailed: moved on request, or by somebody else.
     """
 
     symbol: str
@@ -267,7 +276,42 @@ class AlertRaised(Event):
     text: str
 
 
-# Requests to the trader: put into its inbox by chat, scheduler and webhook, never journaled themselves.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsChanged(Event):
+    """Settings that differ from config.json from now on. `old` holds the values before, under the same names."""
+
+    values: dict[str, float]
+    old: dict[str, float]
+    by: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SymbolsChanged(Event):
+    """Symbols that get no new entries from now on; what is open on them is looked after as before."""
+
+    muted: tuple[str, ...]
+    by: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandDone(Event):
+    """The end of a request that is more than a word: `done` or not, and `found`, one line each, for a person.
+
+    `name` is the chat command (`panic`, `close`, …). What it did stands in events of its own before this one;
+    for a panic, `found` is the proof: what the exchange showed afterwards, and when it was asked.
+    """
+
+    name: str
+    done: bool
+    found: tuple[str, ...]
+    by: str
+    command: str
+
+
+# Requests to the trader: put into its inbox by chat, scheduler and webhook, never journaled themselves. Each ends in
+# exactly one event that carries its `command`, however often it is delivered.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,4 +330,85 @@ class ResumeTrading:
     command: str
 
 
-Request = PauseTrading | ResumeTrading
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopEntries:
+    """Pause, and cancel every resting entry. Positions keep their stops and exits."""
+
+    by: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panic:
+    """Pause, cancel everything, close every position at the market, and prove by the exchange's word that it is so."""
+
+    by: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosePosition:
+    """Close `share` (0 < share <= 1) of the position on a symbol at the market."""
+
+    symbol: str
+    share: Decimal
+    by: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveToBreakeven:
+    """Move the stop of the position on a symbol to its entry price; refused where that would loosen or trigger it."""
+
+    symbol: str
+    by: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelEntry:
+    """Cancel the resting entry on a symbol."""
+
+    symbol: str
+    by: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeSettings:
+    """Change settings by name (any settable name of the specification), all of them or none."""
+
+    values: dict[str, float]
+    by: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeSymbols:
+    """From now on these of the configured symbols get no new entries."""
+
+    muted: tuple[str, ...]
+    by: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconcile:
+    """Compare everything with the exchange now, the wallet too."""
+
+    by: str
+    command: str
+
+
+Request = (
+    PauseTrading
+    | ResumeTrading
+    | StopEntries
+    | Panic
+    | ClosePosition
+    | MoveToBreakeven
+    | CancelEntry
+    | ChangeSettings
+    | ChangeSymbols
+    | Reconcile
+)

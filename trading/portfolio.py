@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -28,6 +28,7 @@ from trading.orders import OrderState, WorkingOrder, may_become
 
 REMEMBERED = 4096
 ENDED_KEPT = 64  # a fill may be heard after the end of its order: sockets have no mutual order
+UNENDED_KEPT = 256
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,9 +107,43 @@ class Results:
         self.losing_streak = self.losing_streak + 1 if pnl < 0 else 0
 
 
+@dataclass(slots=True, kw_only=True)
+class Closing:
+    """How a request's closing of one position goes: what its first order was to close, of what, and what came of it.
+
+    `links` are its latest orders, `value` is quantity times price, `profit` that of its fills after their own fees.
+    `pnl` is the net result of the trade, once one of them left it flat. `refusals` are orders in a row that closed
+    nothing, `reason` is the last word against one.
+    """
+
+    asked: Decimal
+    of: Decimal
+    verdict_id: int | None
+    links: list[str] = field(default_factory=list)
+    attempts: int = 0
+    refusals: int = 0
+    filled: Decimal = ZERO
+    value: Decimal = ZERO
+    profit: Decimal = ZERO
+    pnl: Decimal | None = None
+    reason: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """What a request that has not ended has led to so far: orders cancelled for it, and closings by symbol."""
+
+    cancelled: list[WorkingOrder] = field(default_factory=list)
+    closings: dict[str, Closing] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Book:
-    """Cash, positions, working orders, pause, and what the limits look at."""
+    """Cash, positions, working orders, pause, and what the limits look at.
+
+    `settings` lie over those of config.json, `muted` symbols get no new entries. `commands` are requests that have
+    ended, `progress` is what those that have not ended have done.
+    """
 
     initial_equity: Decimal
     cash: Decimal = ZERO
@@ -127,6 +162,9 @@ class Book:
     last_loss: dict[str, datetime] = field(default_factory=dict)
     booked: OrderedDict[str, None] = field(default_factory=OrderedDict)
     commands: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    progress: OrderedDict[str, Progress] = field(default_factory=OrderedDict)
+    settings: dict[str, float] = field(default_factory=dict)
+    muted: tuple[str, ...] = ()
 
     @classmethod
     def opening(cls, initial_equity: Decimal) -> Book:
@@ -250,6 +288,32 @@ class Book:
             self.working[event.link_id] = WorkingOrder(
                 **{name: getattr(event, name) for name in _ORDER_FIELDS}  # same names on purpose
             )
+        if event.request and event.purpose is Purpose.EXIT:
+            self._try_closing(self._progress(event.request), event)
+
+    def _try_closing(self, progress: Progress, intent: ev.OrderIntended) -> None:
+        closing = progress.closings.get(intent.symbol)
+        if closing is None:
+            holding = self.holdings.get(intent.symbol)
+            of = holding.qty if holding else intent.qty
+            closing = Closing(asked=intent.qty, of=of, verdict_id=intent.verdict_id)
+            progress.closings[intent.symbol] = closing
+        closing.attempts += 1
+        closing.links = [*closing.links[1 - ENDED_KEPT :], intent.link_id]
+
+    def _progress(self, request: str) -> Progress:
+        progress = self.progress.setdefault(request, Progress())
+        while len(self.progress) > UNENDED_KEPT:
+            self.progress.popitem(last=False)
+        return progress
+
+    def _closing_of(self, link_id: str) -> Closing | None:
+        """The closing that an order was sent for, of a request that has not ended."""
+        for progress in self.progress.values():
+            for closing in progress.closings.values():
+                if link_id in closing.links:
+                    return closing
+        return None
 
     def _accepted(self, event: ev.OrderAccepted) -> None:
         self._turn(event.link_id, OrderState.ACCEPTED)
@@ -259,9 +323,20 @@ class Book:
 
     def _refused(self, event: ev.OrderRefused) -> None:
         self._turn(event.link_id, OrderState.REFUSED)
+        self._closed_nothing(event.link_id, event.reason)
 
     def _cancelled(self, event: ev.OrderCancelled) -> None:
         self._turn(event.link_id, OrderState.CANCELLED)
+        self._closed_nothing(event.link_id, event.reason)
+        if event.request and (order := self.order(event.link_id)):
+            self._progress(event.request).cancelled.append(replace(order))
+
+    def _closed_nothing(self, link_id: str, reason: str) -> None:
+        """An order that was to close a position for a request has ended before its time."""
+        order = self.order(link_id)
+        if (closing := self._closing_of(link_id)) and order is not None:
+            closing.refusals += not order.filled
+            closing.reason = reason
 
     def _turn(self, link_id: str, state: OrderState) -> None:
         order = self.working.get(link_id)
@@ -282,7 +357,10 @@ class Book:
         if event.purpose is Purpose.ENTRY and order is not None:
             self._enter(order, event)
         elif event.symbol in self.holdings:
-            self._leave(self.holdings[event.symbol], event)
+            holding = self.holdings[event.symbol]
+            if closing := self._closing_of(event.link_id):
+                self._bring(closing, holding, event)
+            self._leave(holding, event)
         if order is not None:
             order.filled += event.qty
             if order.filled >= order.qty:
@@ -314,6 +392,16 @@ class Book:
             best=float(fill.price),
             worst=float(fill.price),
         )
+
+    def _bring(self, closing: Closing, holding: Holding, fill: ev.OrderFilled) -> None:
+        """What a fill brings to the closing that asked for it."""
+        gross = holding.side.sign * fill.qty * (fill.price - holding.entry_price)
+        closing.refusals = 0
+        closing.filled += fill.qty
+        closing.value += fill.qty * fill.price
+        closing.profit += gross - fill.fee
+        if fill.qty >= holding.qty:
+            closing.pnl = self._closed(holding, fill).pnl
 
     def _leave(self, holding: Holding, fill: ev.OrderFilled) -> None:
         self.cash += holding.side.sign * fill.qty * (fill.price - holding.entry_price)
@@ -362,6 +450,21 @@ class Book:
         self.paused = False
         _remember(self.commands, event.command)
 
+    def _settings(self, event: ev.SettingsChanged) -> None:
+        self.settings.update(event.values)
+        self._end_request(event.command)
+
+    def _symbols(self, event: ev.SymbolsChanged) -> None:
+        self.muted = event.muted
+        self._end_request(event.command)
+
+    def _done(self, event: ev.CommandDone) -> None:
+        self._end_request(event.command)
+
+    def _end_request(self, command: str) -> None:
+        _remember(self.commands, command)
+        self.progress.pop(command, None)
+
     _folds: ClassVar[dict[type[ev.Event], Callable[[Book, Any], None]]] = {
         ev.SessionStarted: _session,
         ev.VerdictReached: _verdict,
@@ -378,6 +481,9 @@ class Book:
         ev.CashAdjusted: _adjusted,
         ev.TradingPaused: _paused,
         ev.TradingResumed: _resumed,
+        ev.SettingsChanged: _settings,
+        ev.SymbolsChanged: _symbols,
+        ev.CommandDone: _done,
     }
 
 

@@ -213,7 +213,10 @@ class Council(Protocol):
         ...
 
     async def deliberate(self, brief: Brief) -> Deliberation:
-        """Decide within the council's own deadline; a failure inside is a rejection, never an exception."""
+        """Decide within the council's own deadline; a failure inside is a rejection, never an exception.
+
+        It is cancelled when somebody asks for less risk meanwhile: nobody waits for it then.
+        """
         ...
 
 

@@ -9,6 +9,7 @@ reported, left alone, and keeps entries away.
 from __future__ import annotations
 
 import heapq
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -39,31 +40,45 @@ FRESH_BARS: Final = 0.05  # an entry that never arrived is sent again so long af
 TRIES: Final = 3  # attempts to protect a naked position before it is closed
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What a comparison with the exchange has shown: one line for each thing that was mended, and what is left."""
+
+    found: tuple[str, ...] = ()
+    left: tuple[Difference, ...] = ()
+
+
 async def reconcile(desk: Desk, at: datetime) -> list[str]:
     """Compare, mend, compare again; returns what was found, one line each. What stays different is alerted.
 
     When the exchange cannot be asked, nothing new is entered until it can.
     """
+    comparison = await compare(desk, at)
+    return [UNREACHABLE] if comparison is None else list(comparison.found)
+
+
+async def compare(desk: Desk, at: datetime) -> Comparison | None:
+    """As `reconcile`, with what is left different; None when the exchange cannot be asked."""
     try:
-        return await _reconcile(desk, at)
+        return await _compare(desk, at)
     except (OutcomeUnknown, Transient):
         desk.blocked.update(dict.fromkeys(desk.symbols, "exchange_unreachable"))
         await desk.alert(at, "exchange", UNREACHABLE)
-        return [UNREACHABLE]
+        return None
 
 
-async def _reconcile(desk: Desk, at: datetime) -> list[str]:
+async def _compare(desk: Desk, at: datetime) -> Comparison:
     differences = diff(desk.book, await look(desk))
     if not differences:
         await desk.settled(at)
-        return []
+        return Comparison()
     await fetch_executions(desk, differences)
     found = [line for each in differences if (line := await mend(desk, each, at))]
     left = diff(desk.book, await desk.broker.snapshot())
     await desk.settled(at, keep_cash=any(isinstance(each, CashDiffers) for each in left))
     for difference in left:
         await report(desk, difference, at)
-    return found
+    return Comparison(found=tuple(found), left=tuple(left))
 
 
 async def look(desk: Desk) -> AccountSnapshot:
@@ -144,10 +159,16 @@ async def look_for(desk: Desk, order: WorkingOrder) -> ExchangeOrder | None:
 
 
 def still_wanted(desk: Desk, order: WorkingOrder, at: datetime) -> bool:
-    """An exit is wanted while there is a position; an entry only right after the close that it was decided on."""
-    if order.purpose is not Purpose.ENTRY:
+    """An exit is wanted while there is a position; an entry only right after the close that it was decided on.
+
+    Of what somebody has asked to be cancelled, nothing is.
+    """
+    if order.purpose is Purpose.EXIT:
         return order.symbol in desk.book.holdings
-    return at <= order.signal_time + (1 + FRESH_BARS) * desk.interval and not desk.book.paused
+    if order.purpose is not Purpose.ENTRY:
+        return order.symbol in desk.book.holdings and desk.stopping != "panic"
+    fresh = at <= order.signal_time + (1 + FRESH_BARS) * desk.interval
+    return fresh and not (desk.book.paused or desk.stopping or order.symbol in desk.unwanted)
 
 
 async def agree_on_stop(desk: Desk, difference: StopDiffers, at: datetime) -> str | None:

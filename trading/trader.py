@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from decimal import Decimal
 from trading import events as ev
 from trading.bookkeeping import book_execution, book_order
 from trading.cycle import run_cycle
-from trading.desk import UNREACHABLE, Desk
+from trading.desk import UNREACHABLE, Desk, Interrupt
 from trading.model import EPOCH, ZERO, Candle, Execution, OrderSide, Purpose, Side, exact
 from trading.orders import WorkingOrder
 from trading.portfolio import Book, Holding
@@ -31,7 +32,8 @@ from trading.ports import (
     Pace,
 )
 from trading.recovery import reconcile
-from trading.status import EntryView, PositionView, Status
+from trading.status import EntryView, OrderView, PositionView, Status
+from trading.steering import Patience, Steer, Steering
 
 SNAPSHOT_EVERY = 500
 
@@ -39,31 +41,51 @@ SNAPSHOT_EVERY = 500
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looks:
     """Seconds between two looks at the exchange when no close comes in between: while something is unclear, open
-    or resting, or nothing is; and how long a stream may be down before the owner hears of it."""
+    or resting, or nothing is; and how long a stream may be down before the owner hears of it.
+
+    `steering` holds while a request is under way, and is the pause before what failed in it is tried again; `refused`
+    is that pause after three refusals, `strange` how long a panic asks about what is open and unknown here.
+    """
 
     unclear: float = 2.0
     exposed: float = 30.0
     flat: float = 60.0
     patience: float = 4.0
+    steering: float = 1.0
+    refused: float = 5.0
+    strange: float = 5.0
+
+    @property
+    def steering_patience(self) -> Patience:
+        """As the requests under way need it."""
+        return Patience(again=self.steering, refused=self.refused, strange=self.strange)
 
 
 class QueueInbox:
-    """The trader's inbox in this process."""
+    """The trader's inbox in this process; `interrupt` is what of it cannot wait for a deliberation."""
 
     def __init__(self) -> None:
         self._items: asyncio.Queue[Inbound] = asyncio.Queue()
+        self.interrupt = Interrupt()
 
     def put(self, item: Inbound) -> None:
         """Queue one item."""
         self._items.put_nowait(item)
+        self.interrupt.came(item)
 
     async def get(self) -> Inbound:
         """The next item, waiting for it."""
-        return await self._items.get()
+        item = await self._items.get()
+        self.interrupt.taken(item)
+        return item
 
     def waiting(self) -> Inbound | None:
         """The next item when there is one already."""
-        return None if self._items.empty() else self._items.get_nowait()
+        if self._items.empty():
+            return None
+        item = self._items.get_nowait()
+        self.interrupt.taken(item)
+        return item
 
 
 async def load_book(journal: Journal, initial_equity: Decimal) -> tuple[Book, int]:
@@ -103,9 +125,11 @@ class Trader:
         self._snapshot_at = desk.sequence
         self._looks = looks or Looks()
         self._lost_at = 0.0
+        desk.interrupt = inbox.interrupt
+        self._steering = Steering(desk, self._looks.steering_patience)
 
     def submit(self, request: ev.Request) -> None:
-        """Ask for something; its effect is an event in the journal."""
+        """Ask for something; it ends in an event of the journal, and a deliberation does not wait for less risk."""
         self._inbox.put(request)
 
     async def start(self, now: datetime, missed: tuple[BarsClosed, ...] = ()) -> None:
@@ -146,6 +170,8 @@ class Trader:
         desk = self._desk
         exposed = desk.book.holdings or desk.book.working
         every = self._looks.unclear if desk.unsettled else self._looks.exposed if exposed else self._looks.flat
+        if self._steering.under_way:
+            every = min(every, self._looks.steering)
         wait = max(desk.looked + every - desk.clock.monotonic(), 0.0)
         with contextlib.suppress(TimeoutError):
             return await asyncio.wait_for(self._inbox.get(), wait)
@@ -171,6 +197,9 @@ class Trader:
             await self._once(item, ev.TradingPaused)
         elif isinstance(item, ev.ResumeTrading):
             await self._once(item, ev.TradingResumed)
+        elif isinstance(item, Steer):
+            await self._steering.take(item)
+        await self._steering.advance()
 
     async def _look(self) -> None:
         """Compare with the exchange between closes. A stream that stays down is told; a short drop is not."""
@@ -258,9 +287,15 @@ class Trader:
             day_wins=results.day_wins,
             open_risk=float(desk.open_risk() / book.cash) if book.cash > 0 else 0.0,
             symbols=desk.symbols,
+            muted=book.muted,
+            interval=desk.interval,
+            settings=dict(book.settings),
+            lost=desk.lost,
+            looked_age=self._looked_age(),
             last_prices=last,
             positions=tuple(self._position(h, last) for h in book.holdings.values()),
             entries=tuple(self._entry(o) for o in book.working.values() if o.purpose is Purpose.ENTRY),
+            orders=tuple(self._order(o) for o in book.working.values()),
             verdicts=book.verdicts,
             trades=results.trades,
         )
@@ -268,9 +303,16 @@ class Trader:
     def _price(self, symbol: str) -> float | None:
         return self._quotes.get(symbol, self._desk.book.closes.get(symbol))
 
+    def _looked_age(self) -> float | None:
+        age = self._desk.clock.monotonic() - self._desk.compared
+        return age if math.isfinite(age) else None
+
     def _gates(self) -> tuple[str, ...]:
         desk, book = self._desk, self._desk.book
         gates = ["paused: /resume takes entries again"] if book.paused else []
+        gates += [f"/{desk.stopping} is being carried out"] if desk.stopping else []
+        muted = (symbol for symbol in desk.symbols if symbol in book.muted)
+        gates += [f"{symbol}: muted: /symbols +{symbol} takes entries again" for symbol in muted]
         gates += [f"{symbol}: {reason.replace('_', ' ')}" for symbol, reason in desk.blocked.items()]
         if book.last_close is None:
             return (*gates, "no data: the first bar has not closed yet")
@@ -294,6 +336,8 @@ class Trader:
             mark=mark,
             unrealised=h.profit_at(mark),
             r=h.r_at(mark),
+            best_r=h.side.sign * (h.best - float(h.entry_price)) / h.r_distance,
+            initial_risk=(h.qty + h.exit_qty) * h.risk_per_unit,
             opened=h.entry_time,
             exit_due=leaving.exit_reason if leaving else None,
         )
@@ -311,4 +355,17 @@ class Trader:
             price=order.price or ZERO,
             stop=order.stop or ZERO,
             bars_left=max(desk.rules.entry_ttl_bars - rested, 0),
+        )
+
+    def _order(self, order: WorkingOrder) -> OrderView:
+        return OrderView(
+            symbol=order.symbol,
+            purpose=order.purpose,
+            side=order.side,
+            qty=order.qty - order.filled,
+            price=order.price,
+            stop=order.stop,
+            since=order.signal_time + self._desk.interval,
+            state=order.state,
+            verdict_id=order.verdict_id,
         )

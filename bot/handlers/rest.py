@@ -1,66 +1,208 @@
-"""/start and /help."""
+"""/start, /help and /menu: where one stands, what there is, and buttons for it."""
 
 from __future__ import annotations
 
-from bot.access import Role
-from bot.ports import Answer, Asked, Command, Desk
-from bot.text import fitted, own, word
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
 
-_MEANING = {
+from bot.access import Role
+from bot.ports import Answer, Asked, Command, Desk, Group
+from bot.text import coin, fitted, moment, own, word
+from bot.views.buttons import button, rows
+from trading.parameters import near
+from trading.status import Status
+
+_MAY: Final = {
+    Role.VIEWER: "you may look",
+    Role.OPERATOR: "you may look and reduce risk",
+    Role.OWNER: "you may do everything",
+}
+_FOR: Final = {
+    Role.VIEWER: "everybody on the list",
+    Role.OPERATOR: "operators and the owner",
+    Role.OWNER: "the owner",
+}
+_GROUPS: Final[dict[Group, str]] = {
+    "see": "See",
+    "council": "Council",
+    "research": "Research",
+    "steer": "Steer",
+    "rest": "Rest",
+}
+_EXAMPLES: Final = {
+    "trades": "/trades 5",
+    "trade": "/trade 12",
+    "profit": "/profit 7",
+    "daily": "/daily 14",
+    "weekly": "/weekly 8",
+    "monthly": "/monthly 12",
+    "equity": "/equity 90",
+    "chart": "/chart BTC 1d",
+    "logs": "/logs 50",
+    "verdicts": "/verdicts 5",
+    "why": "/why 12",
+    "whynot": "/whynot BTC",
+    "close": "/close BTC 50",
+    "breakeven": "/breakeven 12",
+    "cancel": "/cancel 12",
+    "set": "/set risk_per_trade 0.005",
+    "symbols": "/symbols -ETH",
+    "help": "/help chart",
+}
+_MENU: Final = (
+    (("Status", "status new"), ("Balance", "balance"), ("Orders", "orders new")),
+    (("Trades", "trades"), ("Profit", "profit"), ("Equity", "equity")),
+    (("Chart", "chart"), ("Verdicts", "verdicts"), ("Council", "council")),
+    (("Health", "health new"), ("Pause", "pause"), ("Resume", "resume"), ("Help", "help")),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """One rung of the way to real money: what it is, and the lines of .env that lead to it."""
+
+    name: str
+    lines: tuple[str, ...]
+    hint: str
+
+
+_KEYS: Final = ("BYBIT_KEY=", "BYBIT_SECRET=")
+LADDER: Final = (
+    Rung(name="paper on made-up prices", lines=(), hint=""),
+    Rung(
+        name="paper on live prices",
+        lines=("FEED=live",),
+        hint="Bybit's public prices, still nobody's money and no key; start without --candles.",
+    ),
+    Rung(
+        name="demo account",
+        lines=("EXCHANGE=demo", *_KEYS),
+        hint="Bybit's own matching with play money; make the key in demo trading.",
+    ),
+    Rung(
+        name="testnet",
+        lines=("EXCHANGE=testnet", *_KEYS),
+        hint="Bybit's test network; make the key at testnet.bybit\u2060.com.",
+    ),
+    Rung(
+        name="live",
+        lines=("EXCHANGE=live", *_KEYS),
+        hint="Real money; a key with the right to trade, never to withdraw. It starts paused, /resume asks the owner.",
+    ),
+)
+"""The way to real money, step by step."""
+_RUNGS: Final = {"DEMO": 2, "TESTNET": 3, "LIVE": 4}
+_MEANING: Final = {
     "LIVE": "real money on the exchange",
     "DEMO": "the exchange's demo account, no real money",
     "TESTNET": "the exchange's test network, no real money",
     "PAPER": "a simulated exchange, no real money",
     "REPLAY": "recorded prices on a simulated exchange, no real money",
 }
-_MAY = {
-    Role.VIEWER: "you may look",
-    Role.OPERATOR: "you may look and reduce risk",
-    Role.OWNER: "you may do everything",
-}
 
 
 async def start(asked: Asked, desk: Desk) -> Answer:
-    """Where the caller stands. Trading neither starts nor stops by it."""
-    status = desk.trader.status()
-    entries = "blocked: " + "; ".join(own(gate, 120) for gate in status.gates) if status.gates else "open"
-    kind = _MEANING.get((desk.look.badge.split() or [""])[0].upper(), "see the configuration")
-    return Answer(
-        text=fitted(
-            [
-                f"{desk.look.lead} <b>Conclave</b> is here; new entries are {entries}",
-                f"{desk.look.lead} means {kind}.",
-                f"You are {asked.caller.role.label}: {_MAY[asked.caller.role]}.",
-                "This message has started nothing: trading runs by itself, /pause and /resume steer it.",
-                "/status shows how things stand, /help what there is.",
-            ]
-        )
+    """Where the caller stands, what happens by itself, and the next step. Trading neither starts nor stops by it."""
+    status, lead = desk.trader.status(), desk.look.lead
+    entries = "blocked: " + "; ".join(own(gate, 120) for gate in status.gates[:5]) if status.gates else "open"
+    kind = (desk.look.badge.split() or [""])[0].upper()
+    lines = [
+        f"{lead} <b>Conclave</b> is here; new entries are {entries}",
+        f"{lead} means {_MEANING.get(kind, 'what the configuration says')}.",
+        f"You are {asked.caller.role.label}: {_MAY[asked.caller.role]}.",
+        "This message has started nothing: trading runs by itself, /pause and /resume steer it.",
+        _by_itself(status, desk),
+        *_next_step(kind, status, asked.at),
+        "/status shows how things stand, /menu has buttons, /help lists everything.",
+    ]
+    return Answer(text=fitted(lines), buttons=rows(button("Status", "status new"), button("Menu", "menu new")))
+
+
+def _by_itself(status: Status, desk: Desk) -> str:
+    names = ", ".join(coin(symbol) for symbol in status.symbols[:8]) or "no market"
+    closes = f" (next {moment(status.next_close, desk.look.zone)})" if status.next_close is not None else ""
+    return (
+        f"At every close{closes} the strategy looks at {names}. A signal passes guards in code, then the council, "
+        "which may veto or shrink it; then the order goes out with its stop. Each step comes here as a message."
     )
 
 
+def _next_step(kind: str, status: Status, at: datetime) -> list[str]:
+    """The rung one stands on, and the one after it; both ways where the prices do not tell which."""
+    rungs = [_RUNGS[kind]] if kind in _RUNGS else _paper_rungs(kind, status, at)
+    if rungs == [len(LADDER) - 1]:
+        return ["<b>The last step</b>: this is live. There is no next one; smaller is always possible with /set."]
+    names = " → ".join(f"<b>{rung.name}</b>" if place in rungs else rung.name for place, rung in enumerate(LADDER))
+    lines = [f"The way: {names}"]
+    for place in rungs:
+        rung = LADDER[place + 1]
+        about = f" from {LADDER[place].name}" if len(rungs) > 1 else ""
+        lines.append(f"<b>Next step{about}: {rung.name}</b>. In .env, then start again:")
+        lines.append(f"<pre>{chr(10).join(rung.lines)}</pre>")
+        lines.append(rung.hint)
+    if 0 in rungs or 1 in rungs:
+        lines.append("To have this chat on Telegram: TELEGRAM_BOT_TOKEN and TELEGRAM_OWNER_ID in the same file.")
+    return lines
+
+
+def _paper_rungs(kind: str, status: Status, at: datetime) -> list[int]:
+    """Live prices keep the wall clock's time, others do not; while a stream is down, nobody can tell."""
+    if kind == "REPLAY":
+        return [0]
+    if status.lost or status.market_time is None:
+        return [0, 1]
+    near_now = abs(at - status.market_time) < 2 * status.interval + timedelta(minutes=5)
+    return [1] if near_now else [0]
+
+
 async def help_(asked: Asked, desk: Desk) -> Answer:
-    """The whole table by groups, or one command."""
+    """What the caller may say, by groups; or one command with an example."""
+    shown = [command for command in desk.commands if not command.hidden]
     if asked.arguments:
-        wanted = asked.arguments[0].removeprefix("/").lower()
-        for command in desk.commands:
-            if command.name == wanted:
-                return Answer(text=f"{desk.look.lead} {_entry(command)}\nFor: {_who(command)}")
-        return Answer(text=f"{desk.look.lead} There is no /\u2060{word(wanted)}. /help lists what there is.")
-    lines = [f"{desk.look.lead} <b>Commands</b>"]
-    for group in dict.fromkeys(command.group for command in desk.commands):
-        lines.append(f"<b>{group}</b>")
-        lines += [_entry(command) for command in desk.commands if command.group == group]
+        return Answer(text=f"{desk.look.lead} {_about(asked.arguments[0], shown)}")
+    mine = [command for command in shown if command.needs <= asked.caller.role]
+    lines = [f"{desk.look.lead} <b>{len(mine)} commands</b>; /help chart explains one"]
+    for group in dict.fromkeys(command.group for command in mine):
+        lines.append(f"<b>{_GROUPS[group]}</b>")
+        lines += [_entry(command) for command in mine if command.group == group]
+    if len(mine) < len(shown):
+        lines.append(f"{len(shown) - len(mine)} more are for operators or the owner.")
     return Answer(text=fitted(lines))
+
+
+def _about(wanted: str, shown: Sequence[Command]) -> str:
+    name = wanted.removeprefix("/").lower()
+    command = next((each for each in shown if each.name == name), None)
+    if command is None:
+        hint = own(near(name[:40], [each.name for each in shown]), 60)
+        return f"there is no /\u2060{word(name)}{hint}: /help lists what there is"
+    example = _EXAMPLES.get(command.name, f"/{command.name}")
+    late = "\nNot done when it comes more than a minute late: it may raise risk." if command.raises_risk else ""
+    return f"{_entry(command)}\nFor example: {example}\nFor: {_FOR[command.needs]}{late}"
 
 
 def _entry(command: Command) -> str:
     usage = f" <code>{word(command.usage, 60)}</code>" if command.usage else ""
-    return f"/{command.name}{usage} – {command.description}"
+    return f"/{command.name}{usage} – {own(command.description, 200)}"
 
 
-def _who(command: Command) -> str:
-    return {
-        Role.VIEWER: "everybody on the list",
-        Role.OPERATOR: "operators and the owner",
-        Role.OWNER: "the owner",
-    }[command.needs]
+async def menu(asked: Asked, desk: Desk) -> Answer:
+    """Buttons in groups: what the caller may do, and what makes sense now."""
+    status = desk.trader.status()
+    known = {each.name for each in desk.commands if each.needs <= asked.caller.role}
+    senseless = "pause" if status.paused else "resume"
+    groups = []
+    for group in _MENU:
+        wanted = [(text, data) for text, data in group if data.split()[0] in known and data != senseless]
+        groups += rows(*(button(text, data) for text, data in wanted), across=4) or []
+    state = "paused" if status.paused else f"{len(status.positions)} open"
+    text = f"{desk.look.lead} <b>menu</b>: {state}, {asked.caller.role.label}"
+    in_place = asked.tapped is not None and asked.arguments != ("new",)
+    return Answer(text=text, buttons=groups or None, in_place=in_place)
+
+
+async def gone(asked: Asked, desk: Desk) -> Answer:
+    """A button of an older card whose command there is no more."""
+    return Answer(text=f"{desk.look.lead} That button is no longer active. /menu has those that are.")

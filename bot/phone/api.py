@@ -16,17 +16,22 @@ from bot.phone.polling import Poller
 from bot.phone.profile import Profile
 from bot.phone.switchboard import Switchboard
 
-# Any well-formed token is good: whoever reaches loopback may use the phone. Its number is the bot's id.
 _TOKEN: Final = re.compile(r"(\d{1,18}):[A-Za-z0-9_-]+")
 
 Method = Callable[[Call], Any]
 
 
 class BotApi:
-    """Handlers for /bot<token>/<method> and /file/bot<token>/<path>."""
+    """Handlers for /bot<token>/<method> and /file/bot<token>/<path>.
 
-    def __init__(self, board: Switchboard, limit: RateLimit | None) -> None:
+    Without a `token` any well-formed one is good, because whoever reaches loopback may use the phone. Its number is
+    the bot's id.
+    """
+
+    def __init__(self, board: Switchboard, limit: RateLimit | None, token: str | None) -> None:
+        self._board = board
         self._store = board.store
+        self._token = token
         self._poller = Poller(board)
         self._methods = _methods(Messaging(board, limit), Profile(board))
 
@@ -48,7 +53,7 @@ class BotApi:
     async def file(self, request: web.Request) -> web.Response:
         """The bytes behind the file_path of getFile."""
         try:
-            _bot_id(request)
+            self._bot_id(request)
         except Refusal as refusal:
             return _refused(refusal)
         file = self._store.file_at(request.match_info["path"])
@@ -57,13 +62,25 @@ class BotApi:
         return web.Response(body=self._store.content(file.file_id), content_type="application/octet-stream")
 
     async def _result(self, request: web.Request) -> Any:
-        bot_id = _bot_id(request)
+        bot_id = self._board.bot_id = self._bot_id(request)
         name = request.match_info["method"].lower()
         method = self._methods.get(name)
         if method is None and name != "getupdates":
-            raise Refusal(404, "Not Found")
+            raise Refusal(404, "Not Found: method not found")
         call = await read_call(request, bot_id)
         return method(call) if method is not None else await self._poller.get_updates(call)
+
+    def _bot_id(self, request: web.Request) -> int:
+        """What is no token at all is an unknown address; one that is wrong is unauthorized."""
+        token = request.match_info["token"]
+        match = _TOKEN.fullmatch(token)
+        if match is None:
+            raise Refusal(404, "Not Found")
+        if token.startswith("0"):
+            raise Refusal(401, "Unauthorized: invalid token specified")
+        if self._token not in (None, token):
+            raise Refusal(401, "Unauthorized")
+        return int(match.group(1))
 
 
 def _methods(messaging: Messaging, profile: Profile) -> dict[str, Method]:
@@ -74,13 +91,6 @@ def _methods(messaging: Messaging, profile: Profile) -> dict[str, Method]:
             if not name.startswith("_"):
                 found[name.replace("_", "")] = getattr(part, name)
     return found
-
-
-def _bot_id(request: web.Request) -> int:
-    match = _TOKEN.fullmatch(request.match_info["token"])
-    if match is None:
-        raise Refusal(401, "Unauthorized")
-    return int(match.group(1))
 
 
 def _refused(refusal: Refusal) -> web.Response:

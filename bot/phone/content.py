@@ -1,119 +1,108 @@
-"""What a call wants to show (text, keyboard, file, the message it answers), checked as Telegram checks it."""
+"""What a call wants to show (text, caption, file, the message it answers), checked as Telegram checks it."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bot.phone.entities import Formatted, utf16_length
 from bot.phone.errors import Refusal, bad_request
-from bot.phone.formatting import Formatted, is_utf8, parse_html, plain, utf16_length, with_entities
+from bot.phone.fields import FieldProblem, optional_flag, optional_text, required_integer, required_text
+from bot.phone.formatting import formatted
 from bot.phone.params import BIGGEST_ID, Call, Upload
 from bot.phone.pictures import measure
-from bot.phone.rows import Chat, Keyboard, Media
+from bot.phone.rows import Chat, File, Media
 from bot.phone.store import Store
 
 MAX_TEXT: Final = 4096
 MAX_CAPTION: Final = 1024
-MAX_CALLBACK_DATA: Final = 64  # bytes
+KINDS: Final = ("photo", "document")
 _MAX_PHOTO_BYTES: Final = 10 * 1024 * 1024
 _MAX_DOCUMENT_BYTES: Final = 50 * 1024 * 1024
 _MAX_PHOTO_SIDES: Final = 10_000
 _MAX_PHOTO_RATIO: Final = 20
-_MAX_BUTTONS: Final = 100
-_BUTTON_KEYS: Final = ("text", "callback_data", "url", "copy_text")
+_BASE64: Final = re.compile(r"[A-Za-z0-9_-]*")
 
 
-def chat_of(store: Store, call: Call) -> Chat:
+def chat_of(store: Store, call: Call, field: str = "chat_id") -> Chat:
     """The chat of `chat_id`. A bot cannot write first: a stranger's chat opens when they write."""
-    if not call.text("chat_id"):
+    if not call.text(field):
         raise bad_request("chat_id is empty")
-    chat = store.chat(call.integer("chat_id"))
+    chat = store.chat(call.integer(field))
     if chat is None:
         raise bad_request("chat not found")
     return chat
 
 
+def open_chat_of(store: Store, call: Call) -> Chat:
+    """The chat, if its user lets the bot write there."""
+    chat = chat_of(store, call)
+    if chat.blocked:
+        raise Refusal(403, "Forbidden: bot was blocked by the user")
+    return chat
+
+
 def text_of(call: Call) -> Formatted:
     """The `text`, 1 to 4096 after parsing; UTF-16 units are counted, the stricter reading of the limit."""
-    body = formatted(call.text("text"), call.text("parse_mode"), call.parsed("entities", "entities"))
+    text = call.text("text")
+    if not text:
+        raise bad_request("Message text is empty")
+    body = formatted(text, call.text("parse_mode"), call.lenient("entities"))
     if not body.text:
-        raise bad_request("message text is empty")
+        raise bad_request("Text must be non-empty")
     if utf16_length(body.text) > MAX_TEXT:
-        raise bad_request("message is too long")
+        raise bad_request("Message is too long")
     return body
 
 
 def caption_of(call: Call) -> Formatted:
     """The `caption`, empty when there is none; up to 1024 after parsing."""
-    entities = call.parsed("caption_entities", "caption entities")
-    return checked_caption(formatted(call.text("caption"), call.text("parse_mode"), entities))
+    caption = formatted(call.text("caption"), call.text("parse_mode"), call.lenient("caption_entities"))
+    return _checked_caption(caption)
 
 
-def checked_caption(caption: Formatted) -> Formatted:
+def _checked_caption(caption: Formatted) -> Formatted:
     if utf16_length(caption.text) > MAX_CAPTION:
-        raise bad_request("message caption is too long")
+        raise bad_request("Message caption is too long")
     return caption
 
 
-def formatted(text: str, parse_mode: str, entities: Any) -> Formatted:
-    """Text in the HTML mode, or plain text with or without ready-made entities."""
-    if not is_utf8(text):
-        raise bad_request("text must be encoded in UTF-8")
-    mode = parse_mode.lower()
-    if mode == "html":
-        return parse_html(text)
-    if mode not in ("", "none"):
-        raise bad_request("unsupported parse_mode")
-    if not entities:
-        return plain(text)
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The message a call wants to answer; `optional` when it may be sent without that answer."""
+
+    message_id: int = 0
+    optional: bool = False
+
+    def found(self, store: Store, chat: Chat) -> int | None:
+        """Its id, once it is known to be in the chat."""
+        if self.message_id <= 0:
+            return None
+        original = store.message(self.message_id)
+        if original is not None and original.chat_id == chat.chat_id:
+            return self.message_id
+        if self.optional:
+            return None
+        raise bad_request("Message to be replied not found")
+
+
+def reply_of(call: Call) -> Answered:
+    """What `reply_parameters` or the older `reply_to_message_id` ask for; a quote is not shown."""
+    parameters = call.parsed("reply_parameters", "reply parameters")
+    if parameters is None:
+        return Answered(call.integer("reply_to_message_id"), call.flag("allow_sending_without_reply"))
+    if not isinstance(parameters, dict):
+        raise bad_request("Object expected as reply parameters")
+    if not parameters:
+        return Answered()
     try:
-        return with_entities(text, entities)
-    except (TypeError, KeyError, ValueError) as error:
-        raise bad_request("can't parse MessageEntity") from error
-
-
-def reply_of(store: Store, call: Call, chat: Chat) -> int | None:
-    """The message this one answers, from `reply_parameters` or the older `reply_to_message_id`."""
-    parameters = call.mapping("reply_parameters", "reply parameters")
-    wanted = parameters.get("message_id") or call.integer("reply_to_message_id")
-    if not isinstance(wanted, int) or abs(wanted) > BIGGEST_ID:
-        raise bad_request('can\'t parse reply parameters: Field "message_id" must be a valid Number')
-    if not wanted:
-        return None
-    original = store.message(wanted)
-    if original is not None and original.chat_id == chat.chat_id:
-        return wanted
-    if parameters.get("allow_sending_without_reply") or call.flag("allow_sending_without_reply"):
-        return None
-    raise bad_request("message to be replied not found")
-
-
-def keyboard_of(call: Call) -> Keyboard | None:
-    """The inline keyboard of `reply_markup`; other kinds of markup are accepted and not shown."""
-    rows = call.mapping("reply_markup", "reply keyboard markup").get("inline_keyboard")
-    if rows is None:
-        return None
-    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        raise bad_request('can\'t parse inline keyboard markup: Field "inline_keyboard" must be of type Array')
-    keyboard = [[_button(button) for button in row] for row in rows if row]
-    if sum(len(row) for row in keyboard) > _MAX_BUTTONS:
-        raise bad_request("reply markup is too long")
-    return keyboard or None
-
-
-def _button(button: Any) -> dict[str, Any]:
-    if not isinstance(button, dict) or not isinstance(button.get("text"), str) or not button["text"]:
-        raise bad_request('can\'t parse inline keyboard button: Field "text" must be of type String')
-    data = button.get("callback_data")
-    if data is not None:
-        if not isinstance(data, str) or not is_utf8(data) or not 1 <= len(data.encode()) <= MAX_CALLBACK_DATA:
-            raise bad_request("BUTTON_DATA_INVALID")
-    elif "url" in button:
-        if not str(button["url"]).lower().startswith(("http://", "https://", "tg://")):
-            raise bad_request("BUTTON_URL_INVALID")
-    elif "copy_text" not in button:
-        raise bad_request("Text buttons are unallowed in the inline keyboard")
-    return {key: button[key] for key in _BUTTON_KEYS if key in button}
+        message_id = required_integer(parameters, "message_id")
+        return Answered(min(message_id, BIGGEST_ID), optional_flag(parameters, "allow_sending_without_reply"))
+    except FieldProblem as problem:
+        raise bad_request(str(problem)) from problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,33 +125,103 @@ class NewMedia:
         return Media(kind=self.kind, file=file)
 
 
-def media_of(store: Store, call: Call, kind: str, reference: str) -> NewMedia:
-    """The file that `reference` names: the call's own field `kind`, "attach://FIELD" or a file_id."""
-    field = reference.removeprefix("attach://") if reference.startswith("attach://") else kind
-    upload = call.uploads.get(field)
-    if upload is not None:
-        return _uploaded(kind, upload)
-    if not reference or reference.startswith("attach://"):
-        raise bad_request(f"there is no {kind} in the request")
-    if reference.startswith(("http://", "https://")):
-        raise bad_request("failed to get HTTP URL content")
-    file = store.file(reference)
-    if file is None or (kind == "photo") != (file.width > 0):
-        raise bad_request("wrong file identifier/HTTP URL specified")
-    return NewMedia(kind, stored=Media(kind=kind, file=file))
+def media_of(store: Store, call: Call, kind: str) -> NewMedia:
+    """The file that the call's field `kind` brings or names."""
+    media = _referred(store, call, kind, call.text(kind), field=kind)
+    if media is None:
+        raise bad_request(f"There is no {kind} in the request")
+    return media
+
+
+def input_media(store: Store, call: Call, shape: Any, *, album: bool = False) -> tuple[NewMedia, Formatted]:
+    """An InputMedia: its file and caption."""
+    try:
+        return _input_media(store, call, shape, album)
+    except FieldProblem as problem:
+        raise bad_request(f"Can't parse InputMedia: {problem}") from problem
+
+
+def _input_media(store: Store, call: Call, shape: Any, album: bool) -> tuple[NewMedia, Formatted]:
+    if not isinstance(shape, dict):
+        raise FieldProblem("expected an Object")
+    text, mode = optional_text(shape, "caption"), optional_text(shape, "parse_mode")
+    try:
+        caption = formatted(text, mode, shape.get("caption_entities"))
+    except Refusal as refusal:
+        raise FieldProblem(refusal.reason) from refusal
+    reference, kind = optional_text(shape, "media"), optional_text(shape, "type")
+    if not reference or (reference.startswith("attach://") and reference[9:] not in call.uploads):
+        raise FieldProblem("media not found")
+    required_text(shape, "type")
+    if album and kind == "animation":
+        raise FieldProblem(f'type "{kind}" can\'t be used in sendMediaGroup')
+    if kind not in KINDS:
+        raise FieldProblem(f'type "{kind}" is unsupported')
+    media = _referred(store, call, kind, reference, field="")
+    if media is None:
+        raise FieldProblem("media not found")
+    return media, _checked_caption(caption)
+
+
+def _referred(store: Store, call: Call, kind: str, reference: str, field: str) -> NewMedia | None:
+    """The file of "attach://FIELD", of a file_id, or uploaded as `field`; None when there is none."""
+    if reference and not reference.startswith("attach://"):
+        return NewMedia(kind, stored=Media(kind=kind, file=_known(store, kind, reference)))
+    upload = call.uploads.get(reference.removeprefix("attach://") if reference else field)
+    return None if upload is None else _uploaded(kind, upload)
+
+
+def _known(store: Store, kind: str, file_id: str) -> File:
+    if "." in file_id:
+        raise bad_request("Failed to get HTTP URL content")  # an address: the phone fetches nothing
+    file = store.file(file_id)
+    if file is None:
+        raise bad_request(f"Wrong remote file identifier specified: {_unreadable(file_id)}")
+    own = "photo" if file.width else "document"
+    if own != kind:
+        raise bad_request(f"Can't use file of type {own.capitalize()} as {kind.capitalize()}")
+    return file
+
+
+def _unreadable(file_id: str) -> str:
+    """Why td cannot decode the identifier (tdutils/td/utils/base64.cpp)."""
+    bare = file_id.rstrip("=")
+    padding = len(file_id) - len(bare)
+    if padding >= 3:
+        return "Wrong string padding"
+    if padding and len(file_id) % 4:
+        return "Wrong padding length"
+    if len(bare) % 4 == 1:
+        return "Wrong string length"
+    if not _BASE64.fullmatch(bare):
+        return "Wrong character in the string"
+    return "can't unserialize it" if _decodes(bare) else "Wrong padding in the string"
+
+
+def _decodes(bare: str) -> bool:
+    """The bits that padding leaves over must be zero."""
+    try:
+        raw = base64.urlsafe_b64decode(bare + "=" * (-len(bare) % 4))
+    except binascii.Error:
+        return False
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=") == bare
 
 
 def _uploaded(kind: str, upload: Upload) -> NewMedia:
     count = len(upload.content)
     if not count:
-        raise bad_request("file must be non-empty")
+        raise bad_request("File must be non-empty")
     if count > _MAX_DOCUMENT_BYTES:
         raise Refusal(413, "Request Entity Too Large")
     if kind != "photo":
         return NewMedia(kind, upload=upload)
     if count > _MAX_PHOTO_BYTES:
         limit = f"the maximum size is {_MAX_PHOTO_BYTES} bytes"
-        raise bad_request(f"file of size {count} bytes is too big for a photo; {limit}")
+        raise bad_request(f"File of size {count} bytes is too big for a photo; {limit}")
+    return _photo(upload)
+
+
+def _photo(upload: Upload) -> NewMedia:
     picture = measure(upload.content)
     if picture is None:
         raise bad_request("IMAGE_PROCESS_FAILED")
@@ -170,4 +229,4 @@ def _uploaded(kind: str, upload: Upload) -> NewMedia:
     shorter, longer = sorted((width, height))
     if shorter == 0 or longer > _MAX_PHOTO_RATIO * shorter or width + height > _MAX_PHOTO_SIDES:
         raise bad_request("PHOTO_INVALID_DIMENSIONS")
-    return NewMedia(kind, upload=Upload(upload.name, mime, upload.content), size=(width, height))
+    return NewMedia("photo", upload=Upload(upload.name, mime, upload.content), size=(width, height))

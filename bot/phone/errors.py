@@ -34,12 +34,13 @@ class PhoneStoreUnusable(PhoneError):
 
 
 class Refusal(PhoneError):
-    """A refused Bot API call: HTTP status and Telegram's own words."""
+    """A refused Bot API call: HTTP status and Telegram's own words; `reason` is td's error alone."""
 
-    def __init__(self, status: int, description: str, retry_after: int | None = None) -> None:
+    def __init__(self, status: int, description: str, retry_after: int | None = None, *, reason: str = "") -> None:
         self.status = status
         self.description = description
         self.retry_after = retry_after
+        self.reason = reason
         super().__init__(f"{status} {description}")
 
 
@@ -53,5 +54,12 @@ class FaceRefusal(PhoneError):
 
 
 def bad_request(reason: str) -> Refusal:
-    """Telegram's commonest answer, 400 with its prefix."""
-    return Refusal(400, f"Bad Request: {reason}")
+    """Telegram's commonest answer, 400: its prefix and td's error, which loses its capital unless it is a CODE."""
+    is_code = len(reason) > 1 and (reason[1] == "_" or "A" <= reason[1] <= "Z")
+    told = reason if is_code else reason[:1].lower() + reason[1:]
+    return Refusal(400, f"Bad Request: {told}", reason=reason)
+
+
+def unparsable(reason: str) -> Refusal:
+    """A text that does not follow its parse mode."""
+    return bad_request(f"Can't parse entities: {reason}")

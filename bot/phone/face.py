@@ -1,11 +1,15 @@
 """The JSON face: how scripts and the page read the chat and act as its human.
 
-    GET  /phone/messages?after=N[&since=C][&last=K][&wait=S]    {"messages", "deleted", "cursor"}
+    GET  /phone/messages?after=N[&since=C][&wait=S]       {"messages", "deleted", "cursor", "threads", "originals"}
+    GET  /phone/messages?last=K[&before=N]                the newest K (below message N), the same shape
+    GET  /phone/messages?thread=N                         message N and its replies, the same shape
     POST /phone/messages {"text", "user_id"?, "reply_to"?}      the message
     POST /phone/edits    {"message_id", "text", "user_id"?}     the message, corrected by its author
     POST /phone/taps     {"message_id", "data", "user_id"?}     {"callback_query_id", "message_id", "data"}
     GET  /phone/taps/ID                                         {..., "answered", "answer", "alert"}
-    GET  /phone/about                                           bot, owner, users, command menu
+    POST /phone/blocks   {"blocked": true, "user_id"?}          {"user_id", "blocked"}
+    GET  /phone/actions?after=N[&wait=S]                        {"actions": [{"action_id", "action", "date"}], "now"}
+    GET  /phone/about                                           bot, owner, users, command menu, pins
     GET  /phone/events                                          server-sent events, nudges for the page
     GET  /phone/files/ID/NAME                                   a photo or document
 
@@ -17,8 +21,13 @@ enough. A poller that wants each change once passes back `cursor` as `since`, wh
 `after`. Both list messages by message_id; `deleted` are the ids deleted since. `wait` holds an empty answer
 for up to 60 s. `last` gives the newest K only.
 
+A thread is a message with everything that answers it, or answers an answer. Each message names the one at the top of
+its thread; `threads` counts the replies of every thread that a message of the answer belongs to. `originals` are the
+messages that those of the answer reply to, as {"from", "text"} by id, for a quote above a reply.
+
 The chat is the owner's unless `user_id` says otherwise, in the query of a GET. A tap may come from another
 user than the chat's: it is delivered as from a group, so that a bot's check of who taps can be tried.
+`actions` are what the bot was seen doing (typing, ...), `now` is what it is seen doing at this moment, or null.
 """
 
 from __future__ import annotations
@@ -26,23 +35,28 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 from urllib.parse import quote
 
 from aiohttp import web
 
 from bot.phone.content import MAX_TEXT
+from bot.phone.entities import Formatted, is_utf8, utf16_length
 from bot.phone.errors import FaceRefusal
-from bot.phone.formatting import Formatted, is_utf8, plain, to_html, utf16_length
+from bot.phone.formatting import plain, to_html
 from bot.phone.params import BIGGEST_ID
 from bot.phone.profile import menu
 from bot.phone.rows import Chat, Message, Tap
 from bot.phone.shapes import bot_shape
+from bot.phone.store import Store
 from bot.phone.switchboard import Switchboard
 
 _PAGE: Final = 200
+_LONGEST_THREAD: Final = 1000
 _LONGEST_WAIT: Final = 60
 _KEEP_ALIVE_SECONDS: Final = 15
+_QUOTED: Final = 200
 
 
 class Face:
@@ -60,6 +74,8 @@ class Face:
             web.post("/phone/edits", self.correct),
             web.post("/phone/taps", self.tap),
             web.get("/phone/taps/{tap_id:[0-9]{1,18}}", self.tapped),
+            web.post("/phone/blocks", self.block),
+            web.get("/phone/actions", self.actions),
             web.get("/phone/about", self.about),
             web.get("/phone/events", self.events),
             web.get("/phone/files/{file_id}/{name}", self.file),
@@ -68,13 +84,15 @@ class Face:
     async def messages(self, request: web.Request) -> web.Response:
         """See the module's docstring."""
         chat_id = self._user_id(request)
-        last, seconds = _number(request, "last", 0), min(_number(request, "wait", 0), _LONGEST_WAIT)
+        last, root = _number(request, "last", 0), _number(request, "thread", 0)
+        if root > 0:
+            return web.json_response(self._thread(request, root))
+        if last > 0:
+            return web.json_response(self.newest(request, last, _number(request, "before", BIGGEST_ID)))
         change = _number(request, "since", -1)
         if change < 0:
             change = self._store.change_at_creation(chat_id, _number(request, "after", 0))
-        if last > 0:
-            return web.json_response(self.newest(request, last))
-        await self._wait_beyond(chat_id, change, seconds)
+        await self._wait(lambda: self._store.last_change(chat_id) > change, request)
         return await self._changed(chat_id, change, _origin(request))
 
     async def say(self, request: web.Request) -> web.Response:
@@ -111,33 +129,62 @@ class Face:
             raise FaceRefusal("no such tap", 404)
         return web.json_response(_tap_shape(tap))
 
+    async def block(self, request: web.Request) -> web.Response:
+        """A blocked bot may write no more to this user: its calls are refused with 403."""
+        body = await _body(request)
+        blocked = body.get("blocked")
+        if not isinstance(blocked, bool):
+            raise FaceRefusal("blocked must be true or false")
+        user = self._board.block(self._user(body), blocked)
+        return web.json_response({"user_id": user.chat_id, "blocked": user.blocked})
+
+    async def actions(self, request: web.Request) -> web.Response:
+        """Typing and the like, kept while the phone runs: a poller need not look at the right moment."""
+        chat_id, after = self._user_id(request), _number(request, "after", 0)
+        await self._wait(lambda: bool(self._board.actions(chat_id, after)), request)
+        told = [
+            {"action_id": each.action_id, "action": each.action, "date": each.date}
+            for each in self._board.actions(chat_id, after)
+        ]
+        return web.json_response({"actions": told, "now": self._board.acting(chat_id)})
+
     async def about(self, request: web.Request) -> web.Response:
         return web.json_response(self.described(request))
 
-    def newest(self, request: web.Request, count: int) -> dict[str, Any]:
-        """The chat's last `count` messages as `GET /phone/messages` shows them."""
+    def newest(self, request: web.Request, count: int, before: int = BIGGEST_ID) -> dict[str, Any]:
+        """The chat's last `count` messages below the id `before` as `GET /phone/messages` shows them."""
         chat_id = self._user_id(request)
-        newest, origin = self._store.last_messages(chat_id, count), _origin(request)
-        messages = [face_shape(message, origin) for message in reversed(newest)]
-        return {"messages": messages, "deleted": [], "cursor": self._store.last_change(chat_id)}
+        found = self._store.last_messages(chat_id, count, before)
+        return self._answer(request, chat_id, reversed(found))
 
     def described(self, request: web.Request) -> dict[str, Any]:
-        """Who talks here: the bot, the users, and the commands of the chat's menu."""
+        """Who talks here, the commands of the chat's menu, what is pinned and what the bot is seen doing."""
         chat_id = self._user_id(request)
-        users = [{"user_id": chat.chat_id, "name": chat.first_name} for chat in self._store.chats()]
+        chats = self._store.chats()
         bot = {
             "name": bot_shape(self._store, 0)["first_name"],
             "description": self._store.fact("description:") or "",
         }
-        commands = menu(self._store, chat_id)
-        return {"bot": bot, "owner_id": self._owner_id, "users": users, "commands": commands}
+        pins = [face_shape(message, _origin(request)) for message in self._store.pinned_messages(chat_id)]
+        return {
+            "bot": bot,
+            "owner_id": self._owner_id,
+            "users": [{"user_id": chat.chat_id, "name": chat.first_name} for chat in chats],
+            "blocked": any(chat.blocked for chat in chats if chat.chat_id == chat_id),
+            "commands": menu(self._store, chat_id),
+            "pinned": pins,
+            "action": self._board.acting(chat_id),
+        }
 
     async def file(self, request: web.Request) -> web.Response:
         file = self._store.file(request.match_info["file_id"])
         if file is None:
             raise FaceRefusal("no such file", 404)
         kind = "inline" if file.width else "attachment"
-        headers = {"Content-Disposition": f"{kind}; filename*=UTF-8''{quote(file.name, safe='')}"}
+        headers = {
+            "Content-Disposition": f"{kind}; filename*=UTF-8''{quote(file.name, safe='')}",
+            "Cache-Control": "private, max-age=31536000, immutable",  # an id never gets another content
+        }
         mime = file.mime if re.fullmatch(r"[\w.+-]+/[\w.+-]+", file.mime) else "application/octet-stream"
         return web.Response(body=self._store.content(file.file_id), content_type=mime, headers=headers)
 
@@ -159,26 +206,44 @@ class Face:
             self._board.feed.unsubscribe(queue)
         return response
 
-    async def _wait_beyond(self, chat_id: int, change: int, seconds: int) -> None:
+    async def _wait(self, happened: Callable[[], bool], request: web.Request) -> None:
+        """Returns once something happened, when the time of `wait` is over, or when the phone stops."""
         now = asyncio.get_running_loop().time
-        deadline = now() + seconds
-        while self._store.last_change(chat_id) <= change and now() < deadline and not self._board.changes.closed:
+        deadline = now() + min(_number(request, "wait", 0), _LONGEST_WAIT)
+        while not happened() and now() < deadline and not self._board.changes.closed:
             await self._board.changes.wait(deadline - now())
+
+    def _thread(self, request: web.Request, root: int) -> dict[str, Any]:
+        chat_id = self._user_id(request)
+        return self._answer(request, chat_id, self._store.thread_messages(chat_id, root, _LONGEST_THREAD))
+
+    def _answer(self, request: web.Request, chat_id: int, messages: Iterable[Message]) -> dict[str, Any]:
+        shown = [face_shape(message, _origin(request)) for message in messages]
+        return {
+            "messages": shown,
+            "deleted": [],
+            "cursor": self._store.last_change(chat_id),
+            "threads": _threads(self._store, shown),
+            "originals": _originals(self._store, shown),
+        }
 
     async def _changed(self, chat_id: int, change: int, origin: str) -> web.Response:
         """Everything after `change`, read and written a page at a time so that nobody else waits long."""
         found: dict[int, str | None] = {}
+        beside: dict[str, dict[str, Any]] = {"threads": {}, "originals": {}}
         while page := self._store.messages_changed_after(chat_id, change, _PAGE):
-            for message in page:
-                gone = message.deleted
-                found[message.message_id] = None if gone else json.dumps(face_shape(message, origin))
+            shapes = [face_shape(message, origin) for message in page]
+            beside["threads"] |= _threads(self._store, shapes)
+            beside["originals"] |= _originals(self._store, shapes)
+            for message, shape in zip(page, shapes, strict=True):
+                found[message.message_id] = None if message.deleted else json.dumps(shape)
             change = page[-1].changed
             await asyncio.sleep(0)
         ordered = sorted(found.items())
         shown = ", ".join(text for _, text in ordered if text is not None)
         deleted = json.dumps([message_id for message_id, text in ordered if text is None])
-        answer = f'{{"messages": [{shown}], "deleted": {deleted}, "cursor": {change}}}'
-        return web.Response(text=answer, content_type="application/json")
+        rest = f'"deleted": {deleted}, "cursor": {change}, {json.dumps(beside)[1:]}'
+        return web.Response(text=f'{{"messages": [{shown}], {rest}', content_type="application/json")
 
     def _user_id(self, request: web.Request) -> int:
         return _number(request, "user_id", self._owner_id)
@@ -207,7 +272,6 @@ class Face:
 def face_shape(message: Message, origin: str) -> dict[str, Any]:
     """One message as the face shows it; `html` is safe to put into a page."""
     media = message.media
-    url = f"{origin}/phone/files/{media.file.file_id}/{quote(media.file.name, safe='')}" if media else None
     rows = [[_button_shape(button) for button in row] for row in message.keyboard or []]
     return {
         "message_id": message.message_id,
@@ -218,16 +282,54 @@ def face_shape(message: Message, origin: str) -> dict[str, Any]:
         "caption": message.body.text or None if media else None,
         "html": to_html(message.body),
         "reply_to": message.reply_to,
-        "photo": url if media and media.kind == "photo" else None,
-        "photo_size": [media.file.width, media.file.height] if media and media.kind == "photo" else None,
-        "document": url if media and media.kind == "document" else None,
+        "thread": message.thread,
+        **_media_shape(message, origin),
         "buttons": rows,
+        "silent": message.silent,
+        "album": message.album,
+        "pinned": message.pinned > 0,
+        "reaction": message.reaction,
+        "forwarded_from": message.origin["sender_user"]["first_name"] if message.origin else None,
     }
 
 
+def _media_shape(message: Message, origin: str) -> dict[str, Any]:
+    media = message.media
+    url = f"{origin}/phone/files/{media.file.file_id}/{quote(media.file.name, safe='')}" if media else None
+    photo, document = (media if media and media.kind == kind else None for kind in ("photo", "document"))
+    return {
+        "photo": url if photo else None,
+        "photo_size": [photo.file.width, photo.file.height] if photo else None,
+        "document": url if document else None,
+        "document_name": document.file.name if document else None,
+        "document_size": document.file.size if document else None,
+    }
+
+
+def _threads(store: Store, shapes: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """Replies of every thread that the messages belong to, by the id of its top; JSON's keys are strings."""
+    roots = {shape["thread"] or shape["message_id"] for shape in shapes}
+    return {str(root): count for root, count in store.thread_sizes(roots).items()}
+
+
+def _originals(store: Store, shapes: Iterable[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """The messages that these reply to, shortened; JSON's keys are strings."""
+    found = store.messages_of({shape["reply_to"] for shape in shapes if shape["reply_to"] is not None})
+    return {str(each.message_id): _original(each) for each in found}
+
+
+def _original(message: Message) -> dict[str, str]:
+    media = message.media
+    words = message.body.text or (media.file.name if media and media.kind == "document" else "Photo")
+    return {"from": "bot" if message.from_bot else "user", "text": words[:_QUOTED]}
+
+
 def _button_shape(button: dict[str, Any]) -> dict[str, Any]:
+    """`data` is None for a button that is not a callback: it opens `url`, copies `copy`, or does nothing here."""
     shape = {"text": button["text"], "data": button.get("callback_data")}
-    return shape | {"url": button["url"]} if "url" in button else shape
+    address = button.get("url") or button.get("web_app", {}).get("url")
+    copied = button.get("copy_text", {}).get("text")
+    return shape | ({"url": address} if address else {}) | ({"copy": copied} if copied else {})
 
 
 def _tap_shape(tap: Tap) -> dict[str, Any]:

@@ -51,6 +51,13 @@ class Call:
     def flag(self, name: str) -> bool:
         return self.text(name).lower() in _TRUE
 
+    def lenient(self, name: str) -> Any:
+        """The parameter's JSON, None when it is missing or no JSON."""
+        try:
+            return self.parsed(name, name)
+        except Refusal:
+            return None
+
     def parsed(self, name: str, what: str) -> Any:
         """The parameter's JSON, None when it is missing; `what` names it in the refusal."""
         value = self.params.get(name)
@@ -61,16 +68,13 @@ class Call:
         try:
             return json.loads(value)
         except ValueError as error:
-            raise bad_request(f"can't parse {what} JSON object") from error
+            raise bad_request(f"Can't parse {what} JSON object") from error
 
-    def mapping(self, name: str, what: str) -> dict[str, Any]:
-        """The parameter's JSON object, empty when it is missing."""
-        value = self.parsed(name, what)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise bad_request(f"can't parse {what} JSON object")
-        return value
+    def required(self, name: str) -> str:
+        """The parameter as text; refused when it is missing."""
+        if not self.text(name):
+            raise bad_request(f'Parameter "{name}" is required')
+        return self.text(name)
 
 
 async def read_call(request: web.Request, bot_id: int) -> Call:
@@ -93,10 +97,15 @@ async def read_call(request: web.Request, bot_id: int) -> Call:
 
 
 async def _json_body(request: web.Request) -> dict[str, Any]:
+    """Telegram's complaints are those of td's HttpReader."""
+    raw = await request.read() or b"{}"
     try:
-        body = json.loads(await request.read() or b"{}")
-    except ValueError as error:
-        raise bad_request("can't parse the request's JSON") from error
+        body = json.loads(raw)
+    except json.JSONDecodeError as error:
+        named = error.msg.startswith(("Expecting property name", "Illegal trailing comma"))
+        raise bad_request("expected parameter name" if named else "can't parse parameter value") from error
+    except (ValueError, RecursionError) as error:
+        raise bad_request("can't parse parameter value") from error
     if not isinstance(body, dict):
-        raise bad_request("can't parse the request's JSON")
+        raise bad_request("JSON object expected")
     return body

@@ -24,9 +24,12 @@ class Poller:
     async def get_updates(self, call: Call) -> list[dict[str, Any]]:
         """Forgets updates below `offset`, then answers up to `limit`; with none it waits `timeout` seconds.
 
-        `allowed_updates` is tolerated and ignored: the phone makes message, edited_message and
-        callback_query.
+        The phone makes message, edited_message, callback_query and my_chat_member; `allowed_updates` lasts until it
+        is given anew.
         """
+        allowed = call.lenient("allowed_updates")
+        if isinstance(allowed, list):
+            self._board.allow([str(kind) for kind in allowed])
         self._turn += 1
         turn = self._turn
         self._board.updates.ring()

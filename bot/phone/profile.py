@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from bot.phone.content import chat_of
 from bot.phone.errors import bad_request
+from bot.phone.fields import FieldProblem, required_integer, required_text
 from bot.phone.params import BIGGEST_ID, Call
-from bot.phone.shapes import Json, bot_shape, chat_shape, file_shape
+from bot.phone.shapes import Json, bot_shape, chat_shape, file_shape, message_shape
 from bot.phone.store import Store
 from bot.phone.switchboard import Switchboard
 
@@ -17,7 +18,10 @@ _TAP_LIVES_SECONDS: Final = 60
 _LONGEST_ANSWER: Final = 200
 _MOST_COMMANDS: Final = 100
 _LARGEST_DOWNLOAD: Final = 20 * 1024 * 1024
+_LONGEST_NAME: Final = 64
 _COMMAND: Final = re.compile(r"[a-z0-9_]{1,32}")
+_WIDE_SCOPES: Final = frozenset({"default", "all_private_chats", "all_group_chats", "all_chat_administrators"})
+_CHAT_SCOPES: Final = frozenset({"chat", "chat_administrators", "chat_member"})
 _STALE: Final = "query is too old and response timeout expired or query ID is invalid"
 
 
@@ -36,7 +40,19 @@ class Profile:
         }
         return bot_shape(self._store, call.bot_id) | rights
 
+    def log_out(self, _: Call) -> bool:
+        """Answered as Telegram does; the phone lets the bot go on, as a server of its own has nothing to leave."""
+        return True
+
+    def close(self, _: Call) -> bool:
+        """As logOut."""
+        return True
+
     def get_chat(self, call: Call) -> Json:
+        """With the message that was pinned last."""
+        chat = chat_of(self._store, call)
+        pins = self._store.pinned_messages(chat.chat_id)
+        pinned = {"pinned_message": message_shape(self._store, pins[0], with_reply=False)} if pins else {}
         gifts = (
             "unlimited_gifts",
             "limited_gifts",
@@ -44,18 +60,21 @@ class Profile:
             "premium_subscription",
             "gifts_from_channels",
         )
-        return chat_shape(chat_of(self._store, call)) | {
+        shape = chat_shape(chat) | pinned
+        return shape | {
             "accent_color_id": 0,
             "max_reaction_count": 11,
             "accepted_gift_types": dict.fromkeys(gifts, False),
         }
 
     def get_file(self, call: Call) -> Json:
+        if not call.text("file_id"):
+            raise bad_request("file_id not specified")
         file = self._store.file(call.text("file_id"))
         if file is None:
             raise bad_request("invalid file_id")
         if file.size > _LARGEST_DOWNLOAD:
-            raise bad_request("file is too big")
+            raise bad_request("File is too big")
         return file_shape(file) | {"file_path": file.path}
 
     def answer_callback_query(self, call: Call) -> bool:
@@ -74,25 +93,33 @@ class Profile:
 
     def set_my_commands(self, call: Call) -> bool:
         commands = call.parsed("commands", "commands")
-        if not isinstance(commands, list):
-            raise bad_request("can't parse commands: commands must be of type Array")
-        if len(commands) > _MOST_COMMANDS:
+        if commands is not None and not isinstance(commands, list):
+            raise bad_request("Expected an Array of BotCommand")
+        read = [_command(command) for command in commands or []]
+        key = self._commands_key(call)
+        checked = [_checked_command(name, description) for name, description in read]
+        if len(checked) > _MOST_COMMANDS:
             raise bad_request("BOT_COMMANDS_TOO_MUCH")
-        self._remember(_commands_key(call), [_command(command) for command in commands] or None)
+        self._remember(key, checked or None)
         self._tell_everyone("commands")
         return True
 
     def get_my_commands(self, call: Call) -> list[Json]:
-        commands: list[Json] = self._store.fact(_commands_key(call)) or []
+        commands: list[Json] = self._store.fact(self._commands_key(call)) or []
         return commands
 
     def delete_my_commands(self, call: Call) -> bool:
-        self._remember(_commands_key(call), None)
+        self._remember(self._commands_key(call), None)
         self._tell_everyone("commands")
         return True
 
     def set_my_name(self, call: Call) -> bool:
-        return self._set_words(call, "name", 64)
+        """A name of its own for one language may be taken back, the name itself may not."""
+        name, language = call.text("name"), _language(call)
+        if len(name) > _LONGEST_NAME or not (name or language):
+            raise bad_request("BOT_TITLE_INVALID")
+        self._remember(f"name:{language}", name or None)
+        return True
 
     def get_my_name(self, call: Call) -> Json:
         return {"name": bot_shape(self._store, call.bot_id)["first_name"]}
@@ -121,18 +148,30 @@ class Profile:
         return True
 
     def set_webhook(self, call: Call) -> bool:
-        if not call.text("url"):
+        url = call.text("url")
+        if not url:
             return self.delete_webhook(call)
+        if not url.lower().startswith("https://"):
+            raise bad_request("bad webhook: An HTTPS URL must be provided for webhook")
         raise bad_request("bad webhook: the phone calls nobody, poll it with getUpdates")
 
+    def _commands_key(self, call: Call) -> str:
+        """Where the commands of the call's scope and language are kept; a chat that is named must be known."""
+        kind, chat_id = _scope(call)
+        known = re.fullmatch(r"-?\d{1,18}", chat_id) and self._store.chat(int(chat_id))
+        if chat_id and not known:
+            raise bad_request("Chat not found")
+        return f"commands:{kind}:{chat_id}:{_language(call)}"
+
     def _set_words(self, call: Call, name: str, longest: int) -> bool:
+        language = _language(call)
         if len(call.text(name)) > longest:
             raise bad_request(f"{name.upper()}_TOO_LONG")
-        self._remember(f"{name}:{call.text('language_code')}", call.text(name) or None)
+        self._remember(f"{name}:{language}", call.text(name) or None)
         return True
 
     def _words(self, call: Call, name: str) -> Json:
-        return {name: self._store.fact(f"{name}:{call.text('language_code')}") or ""}
+        return {name: self._store.fact(f"{name}:{_language(call)}") or ""}
 
     def _remember(self, name: str, value: Any) -> None:
         with self._store.writing():
@@ -141,6 +180,13 @@ class Profile:
     def _tell_everyone(self, event: str) -> None:
         for chat in self._store.chats():
             self._board.tell(event, chat.chat_id)
+
+
+def _language(call: Call) -> str:
+    code = call.text("language_code")
+    if code and not re.fullmatch(r"[a-z]{2}", code):
+        raise bad_request("Invalid language code specified")
+    return code
 
 
 def menu(store: Store, chat_id: int) -> list[Json]:
@@ -152,18 +198,50 @@ def menu(store: Store, chat_id: int) -> list[Json]:
     return []
 
 
-def _commands_key(call: Call) -> str:
-    scope = call.mapping("scope", "BotCommandScope")
-    kind = scope.get("type") or "default"
-    return f"commands:{kind}:{scope.get('chat_id', '')}:{call.text('language_code')}"
+def _scope(call: Call) -> tuple[str, str]:
+    """Type of the BotCommandScope and the chat (and user) it names."""
+    scope = call.parsed("scope", "BotCommandScope")
+    if scope is None:
+        return "default", ""
+    try:
+        if not isinstance(scope, dict):
+            raise FieldProblem("BotCommandScope must be an Object")
+        return _read_scope(scope)
+    except FieldProblem as problem:
+        raise bad_request(f"Can't parse BotCommandScope: {problem}") from problem
 
 
-def _command(command: Any) -> Json:
-    if not isinstance(command, dict):
-        raise bad_request("can't parse BotCommand")
-    name, description = str(command.get("command", "")).removeprefix("/"), str(command.get("description", ""))
+def _read_scope(scope: Json) -> tuple[str, str]:
+    kind = required_text(scope, "type")
+    if kind in _WIDE_SCOPES:
+        return kind, ""
+    if kind not in _CHAT_SCOPES:
+        raise FieldProblem("Unsupported type specified")
+    chat_id = required_text(scope, "chat_id")
+    if not chat_id:
+        raise FieldProblem("Empty chat_id specified")
+    if kind == "chat_member" and required_integer(scope, "user_id") <= 0:
+        raise FieldProblem("Invalid user_id specified")
+    return kind, chat_id
+
+
+def _command(command: Any) -> tuple[str, str]:
+    try:
+        if not isinstance(command, dict):
+            raise FieldProblem("expected an Object")
+        return required_text(command, "command"), required_text(command, "description")
+    except FieldProblem as problem:
+        raise bad_request(f"Can't parse BotCommand: {problem}") from problem
+
+
+def _checked_command(name: str, description: str) -> Json:
+    """As td's `set_commands` checks it (td/telegram/BotCommand.cpp), and then Telegram."""
+    name, description = name.strip().removeprefix("/"), description.strip()
+    for what, text, longest in (("Command", name, 32), ("Command description", description, 256)):
+        if not text:
+            raise bad_request(f"{what} must be non-empty")
+        if len(text) > longest:
+            raise bad_request(f"{what} length must not exceed {longest}")
     if not _COMMAND.fullmatch(name):
         raise bad_request("BOT_COMMAND_INVALID")
-    if not 1 <= len(description) <= 256:
-        raise bad_request("BOT_COMMAND_DESCRIPTION_INVALID")
     return {"command": name, "description": description}

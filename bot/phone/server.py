@@ -33,7 +33,7 @@ class Phone:
 
     `data_dir` None keeps everything in memory. The chats of the owner and of the `listed` users exist from
     the start; anybody else's opens when they write. `port` 0 takes a free one. `rate_limit` answers 429 at
-    Telegram's pace. `clock` is wall-clock seconds and dates the messages.
+    Telegram's pace. `clock` is wall-clock seconds and dates the messages. With a `token` any other is refused.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Phone:
         port: int = 0,
         rate_limit: bool = False,
         clock: Callable[[], float] = time.time,
+        token: str | None = None,
     ) -> None:
         self._data_dir = data_dir
         self._owner_id = owner_id
@@ -52,6 +53,7 @@ class Phone:
         self._port = port
         self._rate_limit = rate_limit
         self._clock = clock
+        self._token = token
         self._runner: web.AppRunner | None = None
         self._running = AsyncExitStack()
 
@@ -118,13 +120,14 @@ class Phone:
     def _open_chats(self, store: Store) -> None:
         with store.writing():
             for user_id in self._listed:
-                store.save_chat(Chat(chat_id=user_id, first_name=f"User {user_id}", username=f"user_{user_id}"))
-            store.save_chat(Chat(chat_id=self._owner_id, first_name="Owner", username="owner"))
+                store.open_chat(Chat(chat_id=user_id, first_name=f"User {user_id}", username=f"user_{user_id}"))
+            store.open_chat(Chat(chat_id=self._owner_id, first_name="Owner", username="owner"))
 
     def _application(self, board: Switchboard) -> web.Application:
         now = asyncio.get_running_loop().time
         application = web.Application(middlewares=[guard], client_max_size=MAX_REQUEST_BYTES)
-        application.add_routes(BotApi(board, RateLimit(now) if self._rate_limit else None).routes())
+        limit = RateLimit(now) if self._rate_limit else None
+        application.add_routes(BotApi(board, limit, self._token).routes())
         face = Face(board, self._owner_id)
         application.add_routes([*face.routes(), *Page(face).routes()])
         return application

@@ -24,6 +24,12 @@ def bot_shape(store: Store, bot_id: int) -> Json:
     return {"id": bot_id, "is_bot": True, "first_name": name, "username": BOT_USERNAME}
 
 
+def member_shape(store: Store, chat: Chat, bot_id: int) -> Json:
+    """The bot as a member of a private chat: "kicked" when it is blocked."""
+    status: Json = {"status": "kicked", "until_date": 0} if chat.blocked else {"status": "member"}
+    return {"user": bot_shape(store, bot_id), **status}
+
+
 def chat_shape(chat: Chat) -> Json:
     return {"id": chat.chat_id, "type": "private", "first_name": chat.first_name, "username": chat.username}
 
@@ -44,11 +50,7 @@ def message_shape(store: Store, message: Message, *, with_reply: bool = True) ->
         "chat": chat_shape(chat),
         "date": message.date,
     }
-    shape |= _content(message)
-    if message.edit_date is not None:
-        shape["edit_date"] = message.edit_date
-    if message.keyboard:
-        shape["reply_markup"] = {"inline_keyboard": message.keyboard}
+    shape |= _content(message) | _extras(message)
     if with_reply and message.reply_to is not None:
         original = store.message(message.reply_to)
         if original is not None:
@@ -58,6 +60,17 @@ def message_shape(store: Store, message: Message, *, with_reply: bool = True) ->
 
 def _sender(store: Store, message: Message, chat: Chat) -> Json:
     return user_shape(chat if message.sender_id == chat.chat_id else store.chat(message.sender_id) or chat)
+
+
+def _extras(message: Message) -> Json:
+    """Fields that only some messages have."""
+    extras = {
+        "edit_date": message.edit_date,
+        "media_group_id": message.album,
+        "forward_origin": message.origin,
+        "reply_markup": {"inline_keyboard": message.keyboard} if message.keyboard else None,
+    }
+    return {name: value for name, value in extras.items() if value is not None}
 
 
 def _content(message: Message) -> Json:

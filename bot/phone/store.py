@@ -14,16 +14,16 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from bot.phone.entities import Formatted, entities_from_json, entities_to_json
 from bot.phone.errors import PhoneStoreUnusable
-from bot.phone.formatting import Formatted, entities_from_json, entities_to_json
 from bot.phone.rows import Chat, Draft, File, Keyboard, Media, Message, Tap
 
-SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE chats (chat_id INTEGER PRIMARY KEY, first_name TEXT NOT NULL, username TEXT NOT NULL);
 CREATE TABLE files (
@@ -43,7 +43,28 @@ CREATE TABLE taps (
     NOT NULL, date INTEGER NOT NULL, answered INTEGER NOT NULL DEFAULT 0, answer TEXT, alert INTEGER);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+_THREADS_AND_MORE: Final = """
+ALTER TABLE chats ADD COLUMN blocked INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE messages ADD COLUMN thread INTEGER;
+ALTER TABLE messages ADD COLUMN silent INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE messages ADD COLUMN album TEXT;
+ALTER TABLE messages ADD COLUMN origin TEXT;
+ALTER TABLE messages ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE messages ADD COLUMN reaction TEXT;
+CREATE INDEX messages_by_reply ON messages (reply_to);
+CREATE INDEX messages_by_thread ON messages (thread);
+WITH RECURSIVE chain (message_id, root) AS (
+    SELECT message_id, message_id FROM messages WHERE reply_to IS NULL
+    UNION ALL SELECT m.message_id, chain.root FROM chain JOIN messages m ON m.reply_to = chain.message_id)
+UPDATE messages SET thread = (SELECT root FROM chain WHERE chain.message_id = messages.message_id)
+WHERE reply_to IS NOT NULL;
+DROP INDEX messages_by_reply;
+"""
+_STEPS: Final = (_SCHEMA, _THREADS_AND_MORE)  # from each version of the file to the next
+SCHEMA_VERSION: Final = len(_STEPS)
 _SEED: Final = "INSERT INTO sqlite_sequence (name, seq) VALUES ('updates', {0:d}), ('taps', {0:d});"
+_THREAD_SIZES: Final = "SELECT thread, count(*) FROM messages WHERE thread IN ({}) AND deleted = 0 GROUP BY thread"
+_CHATS: Final = "SELECT chat_id, first_name, username, blocked FROM chats"
 _ADD_FILE: Final = """
 INSERT INTO files (file_id, path, name, mime, size, width, height, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
@@ -55,20 +76,21 @@ SELECT created FROM messages WHERE chat_id = ? AND message_id <= ? ORDER BY mess
 """
 _MESSAGES: Final = """
 SELECT m.message_id, m.chat_id, m.sender_id, m.from_bot, m.date, m.edit_date, m.text, m.entities,
-    m.reply_to, m.keyboard, m.media_kind, m.deleted, m.changed,
-    f.file_id, f.path, f.name, f.mime, f.size, f.width, f.height
+    m.reply_to, m.keyboard, m.media_kind, m.deleted, m.changed, m.thread, m.silent, m.album, m.origin, m.pinned,
+    m.reaction, f.file_id, f.path, f.name, f.mime, f.size, f.width, f.height
 FROM messages m LEFT JOIN files f ON f.file_id = m.file_id
 """
 _ADD_MESSAGE: Final = """
-INSERT INTO messages (chat_id, sender_id, from_bot, date, text, entities, reply_to, keyboard, media_kind,
-    file_id, created, changed)
-SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, next, next
+INSERT INTO messages (chat_id, sender_id, from_bot, date, text, entities, reply_to, thread, keyboard, media_kind,
+    file_id, silent, album, origin, created, changed)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, (SELECT coalesce(thread, message_id) FROM messages WHERE message_id = ?7), ?8, ?9,
+    ?10, ?11, ?12, ?13, next, next
 FROM (SELECT coalesce(max(changed), 0) + 1 AS next FROM messages)
 RETURNING message_id
 """
 _SAVE_MESSAGE: Final = """
 UPDATE messages SET text = ?, entities = ?, keyboard = ?, media_kind = ?, file_id = ?, edit_date = ?,
-    deleted = ?, changed = (SELECT max(changed) + 1 FROM messages) WHERE message_id = ?
+    deleted = ?, pinned = ?, reaction = ?, changed = (SELECT max(changed) + 1 FROM messages) WHERE message_id = ?
 """
 
 
@@ -98,9 +120,9 @@ class Store:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             raise PhoneStoreUnusable(f"phone.db has version {version}, newer than {SCHEMA_VERSION}: update the program")
-        if version == 0:
-            mark = f"PRAGMA user_version={SCHEMA_VERSION};"
-            self._db.executescript(f"BEGIN; {_SCHEMA} {_SEED.format(first_update_id)} {mark} COMMIT;")
+        for step in range(version, SCHEMA_VERSION):
+            seed = _SEED.format(first_update_id) if step == 0 else ""
+            self._db.executescript(f"BEGIN; {_STEPS[step]} {seed} PRAGMA user_version={step + 1}; COMMIT;")
 
     def close(self) -> None:
         self._db.close()
@@ -114,19 +136,26 @@ class Store:
     # chats
 
     def chat(self, chat_id: int) -> Chat | None:
-        row = self._db.execute(
-            "SELECT chat_id, first_name, username FROM chats WHERE chat_id = ?", (chat_id,)
-        ).fetchone()
-        return Chat(chat_id=row[0], first_name=row[1], username=row[2]) if row else None
+        found = self._chats("WHERE chat_id = ?", (chat_id,))
+        return found[0] if found else None
 
     def chats(self) -> list[Chat]:
-        rows = self._db.execute("SELECT chat_id, first_name, username FROM chats ORDER BY chat_id")
-        return [Chat(chat_id=row[0], first_name=row[1], username=row[2]) for row in rows]
+        return self._chats("ORDER BY chat_id", ())
 
     def save_chat(self, chat: Chat) -> None:
-        """Creates the chat or renames its user."""
-        row = (chat.chat_id, chat.first_name, chat.username)
-        self._db.execute("INSERT OR REPLACE INTO chats (chat_id, first_name, username) VALUES (?, ?, ?)", row)
+        """Creates the chat, renames its user or notes that they blocked the bot."""
+        sql = "INSERT OR REPLACE INTO chats (chat_id, first_name, username, blocked) VALUES (?, ?, ?, ?)"
+        self._db.execute(sql, (chat.chat_id, chat.first_name, chat.username, chat.blocked))
+
+    def open_chat(self, chat: Chat) -> None:
+        """Creates the chat or renames its user, who may have blocked the bot before."""
+        known = self.chat(chat.chat_id)
+        self.save_chat(replace(chat, blocked=known.blocked) if known else chat)
+
+    def _chats(self, which: str, arguments: tuple[int, ...]) -> list[Chat]:
+        """`which` is one of this module's own literals."""
+        rows = self._db.execute(f"{_CHATS} {which}", arguments)
+        return [Chat(chat_id=row[0], first_name=row[1], username=row[2], blocked=bool(row[3])) for row in rows]
 
     # messages
 
@@ -134,16 +163,17 @@ class Store:
         kind, file_id = _reference(draft.media)
         entities, keyboard = entities_to_json(draft.body.entities), _dumped(draft.keyboard)
         row: tuple[Any, ...] = (draft.chat_id, draft.sender_id, draft.from_bot, draft.date, draft.body.text)
-        row = (*row, entities, draft.reply_to, keyboard, kind, file_id)
+        row = (*row, entities, draft.reply_to, keyboard, kind, file_id, draft.silent, draft.album)
+        row = (*row, json.dumps(draft.origin) if draft.origin else None)
         ((message_id,),) = self._db.execute(_ADD_MESSAGE, row).fetchall()
         return self._stored(message_id)
 
     def save_message(self, message: Message) -> Message:
-        """Stores what may change (body, keyboard, media, edit_date, deleted), with a new `changed`."""
+        """Stores what may change (body, keyboard, media, dates and marks), with a new `changed`."""
         kind, file_id = _reference(message.media)
         entities, keyboard = entities_to_json(message.body.entities), _dumped(message.keyboard)
         row = (message.body.text, entities, keyboard, kind, file_id, message.edit_date, message.deleted)
-        self._db.execute(_SAVE_MESSAGE, (*row, message.message_id))
+        self._db.execute(_SAVE_MESSAGE, (*row, message.pinned, message.reaction, message.message_id))
         return self._stored(message.message_id)
 
     def message(self, message_id: int) -> Message | None:
@@ -151,15 +181,37 @@ class Store:
         found = self._messages("m.message_id = ? AND m.deleted = 0", (message_id,))
         return found[0] if found else None
 
+    def messages_of(self, ids: Iterable[int]) -> list[Message]:
+        """Those that are not deleted."""
+        wanted = tuple(ids)
+        return self._messages(f"m.message_id IN ({', '.join('?' * len(wanted))}) AND m.deleted = 0", wanted)
+
     def messages_changed_after(self, chat_id: int, change: int, limit: int) -> list[Message]:
         """The chat's next `limit` messages by `changed`, gravestones included."""
         where = "m.chat_id = ? AND m.changed > ? ORDER BY m.changed LIMIT ?"
         return self._messages(where, (chat_id, change, limit))
 
-    def last_messages(self, chat_id: int, count: int) -> list[Message]:
-        """The newest `count` messages, newest first, without deleted ones."""
-        where = "m.chat_id = ? AND m.deleted = 0 ORDER BY m.message_id DESC LIMIT ?"
-        return self._messages(where, (chat_id, count))
+    def last_messages(self, chat_id: int, count: int, before: int) -> list[Message]:
+        """The newest `count` messages below the id `before`, newest first, without deleted ones."""
+        where = "m.chat_id = ? AND m.message_id < ? AND m.deleted = 0 ORDER BY m.message_id DESC LIMIT ?"
+        return self._messages(where, (chat_id, before, count))
+
+    def thread_messages(self, chat_id: int, root: int, limit: int) -> list[Message]:
+        """The message at the top of a thread and its newest `limit` replies, oldest first, without deleted ones."""
+        where = "m.chat_id = ? AND m.deleted = 0 AND"
+        top = self._messages(f"{where} m.message_id = ?", (chat_id, root))
+        replies = self._messages(f"{where} m.thread = ? ORDER BY m.message_id DESC LIMIT ?", (chat_id, root, limit))
+        return [*top, *reversed(replies)]
+
+    def thread_sizes(self, roots: Iterable[int]) -> dict[int, int]:
+        """How many replies each of these messages has below it, for those that have any."""
+        wanted = sorted(roots)
+        marks = ", ".join("?" * len(wanted))
+        return dict(self._db.execute(_THREAD_SIZES.format(marks), wanted).fetchall())
+
+    def pinned_messages(self, chat_id: int) -> list[Message]:
+        """The one pinned last first."""
+        return self._messages("m.chat_id = ? AND m.pinned > 0 AND m.deleted = 0 ORDER BY m.pinned DESC", (chat_id,))
 
     def change_at_creation(self, chat_id: int, message_id: int) -> int:
         """The counter when the chat's newest message not above `message_id` was sent, else 0."""
@@ -287,7 +339,7 @@ def _file(row: tuple[Any, ...]) -> File:
 
 def _message(row: tuple[Any, ...]) -> Message:
     """A row of `_MESSAGES`."""
-    file = _file(row[13:]) if row[13] is not None else None
+    file = _file(row[19:]) if row[19] is not None else None
     return Message(
         message_id=row[0],
         chat_id=row[1],
@@ -301,4 +353,10 @@ def _message(row: tuple[Any, ...]) -> Message:
         media=Media(kind=row[10], file=file) if file else None,
         deleted=bool(row[11]),
         changed=row[12],
+        thread=row[13],
+        silent=bool(row[14]),
+        album=row[15],
+        origin=json.loads(row[16]) if row[16] else None,
+        pinned=row[17],
+        reaction=row[18],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,27 +22,41 @@ from bot.commands import COMMANDS
 from bot.conversation import Conversation, wall_clock
 from bot.courier import Pace
 from bot.phone import DEFAULT_TOKEN, Phone
-from bot.ports import Command
+from bot.ports import Command, Desk
+from bot.settings import TradingConfig
+from bot.tuning import Tuning
+from research.synthetic import synthetic
 from storage.database import Database, open_database
 from storage.inbox import InboxStore
 from storage.journal import SqlJournal
 from storage.outbox import Outbox
 from storage.queries import Records
+from storage.tickets import Tickets
 from tests.bot.phone.driver import Human, Json
 from trading.events import (
     AgentAnswer,
+    ChangeSettings,
+    ChangeSymbols,
+    CommandDone,
     Event,
     OrderFilled,
     PauseTrading,
     Request,
+    ResumeTrading,
+    SettingsChanged,
+    SymbolsChanged,
     TradeClosed,
     TradingPaused,
     TradingResumed,
     VerdictReached,
 )
-from trading.model import ExitReason, OrderSide, Purpose, Side
+from trading.model import CandleSeries, ExitReason, OrderSide, Purpose, Side
+from trading.pictures import Picture, Theme
 from trading.status import Status
 
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 OWNER, OPERATOR, VIEWER, STRANGER = 1, 2, 3, 99
 NOON = datetime(2026, 7, 21, 12, tzinfo=UTC)
 ALLOWED = AllowList(OWNER, [OPERATOR], [VIEWER])
@@ -72,7 +87,10 @@ class HastyClock(RealClock):
 
 
 class SmallTrader:
-    """Pauses and resumes, once per command id, and writes that into the journal; `busy` lets requests wait."""
+    """Does what is asked once per command id and writes that into the journal; `busy` lets requests wait.
+
+    `shows` are fields of the status that differ from a quiet account.
+    """
 
     def __init__(self, journal: SqlJournal, *, busy: bool = False) -> None:
         self._journal = journal
@@ -80,9 +98,14 @@ class SmallTrader:
         self._requests: asyncio.Queue[Request] = asyncio.Queue()
         self.asked: list[Request] = []
         self.paused = False
+        self.settings: dict[str, float] = {}
+        self.muted: tuple[str, ...] = ()
+        self.shows: dict[str, Any] = {}
 
     def status(self) -> Status:
-        return a_status(paused=self.paused, gates=("paused: /resume takes entries again",) if self.paused else ())
+        shut = ("paused: /resume takes entries again",) if self.paused else ()
+        known = {"paused": self.paused, "gates": shut, "settings": dict(self.settings), "muted": self.muted}
+        return a_status(**(known | self.shows))
 
     def submit(self, request: Request) -> None:
         self.asked.append(request)
@@ -91,16 +114,92 @@ class SmallTrader:
     async def run(self) -> None:
         handled = set()
         for recorded in await self._journal.read(0, 100_000):
-            if isinstance(recorded.event, TradingPaused | TradingResumed):
-                handled.add(recorded.event.command)
-                self.paused = isinstance(recorded.event, TradingPaused)
+            if command := getattr(recorded.event, "command", ""):
+                handled.add(command)
+                self._fold(recorded.event)
         while not self._busy:
             request = await self._requests.get()
             if request.command not in handled:
                 handled.add(request.command)
-                self.paused = isinstance(request, PauseTrading)
-                effect = TradingPaused if self.paused else TradingResumed
-                await self._journal.append([effect(at=NOON, by=request.by, command=request.command)])
+                effect = self._effect(request)
+                await self._journal.append([effect])
+                self._fold(effect)
+
+    def _effect(self, request: Request) -> Event:
+        about: dict[str, Any] = {"at": NOON, "by": request.by, "command": request.command}
+        if isinstance(request, PauseTrading):
+            return TradingPaused(**about)
+        if isinstance(request, ResumeTrading):
+            return TradingResumed(**about)
+        if isinstance(request, ChangeSettings):
+            return SettingsChanged(**about, values=request.values, old=dict.fromkeys(request.values, 0.0))
+        if isinstance(request, ChangeSymbols):
+            return SymbolsChanged(**about, muted=request.muted)
+        name = type(request).__name__.lower()
+        return CommandDone(**about, name=name, done=True, found=("asked the exchange: 0 positions, 0 orders",))
+
+    def _fold(self, event: Event) -> None:
+        if isinstance(event, TradingPaused | TradingResumed):
+            self.paused = isinstance(event, TradingPaused)
+        elif isinstance(event, SettingsChanged):
+            self.settings |= event.values
+        elif isinstance(event, SymbolsChanged):
+            self.muted = event.muted
+
+
+class SmallPrices:
+    """A synthetic market whose last bar has just closed."""
+
+    async def history(self, symbol: str, bars: int) -> CandleSeries:
+        return synthetic(symbol, seed=11, bars=600, start=NOON - 600 * timedelta(hours=4)).tail(bars)
+
+
+class SmallPainter:
+    """A picture of one pixel, and what was asked for."""
+
+    def __init__(self) -> None:
+        self.painted: list[Picture] = []
+
+    async def paint(self, picture: Picture, theme: Theme) -> bytes:
+        self.painted.append(picture)
+        return PIXEL
+
+
+class SmallVitals:
+    """A program in good health."""
+
+    def health(self) -> list[tuple[str, bool, str]]:
+        return [("exchange", True, "0.2 s ago"), ("disk", True, "12 GB free")]
+
+    def logs(self, count: int) -> list[str]:
+        return ["12:00:00 INFO telegram_connected bot=conclave"][-count:]
+
+    def version(self) -> list[tuple[str, str]]:
+        return [("conclave", "0.1.0"), ("python", "3.11")]
+
+
+def a_desk(
+    db: Database,
+    trader: SmallTrader,
+    *,
+    commands: tuple[Command, ...] = COMMANDS,
+    look: Look | None = None,
+    painter: SmallPainter | None = None,
+) -> Desk:
+    """What handlers look at, all of it real but trader, prices, painter and vitals."""
+    config = TradingConfig()
+    return Desk(
+        trader=trader,
+        records=Records(db, "test"),
+        tickets=Tickets(db, "test"),
+        prices=SmallPrices(),
+        painter=painter or SmallPainter(),
+        tunable=Tuning(config, lambda: trader.settings),
+        vitals=SmallVitals(),
+        look=look or Look(badge="PAPER"),
+        initial_equity=lambda: 10_000.0,
+        commands=commands,
+    )
 
 
 @dataclass
@@ -141,7 +240,9 @@ class Reader:
 
     async def message(self, words: str) -> Json:
         """The first message of the bot that holds the words."""
-        found: Json = await self.until(lambda said: next((each for each in said if words in each["text"]), None))
+        found: Json = await self.until(
+            lambda said: next((each for each in said if words in (each["text"] or each["caption"])), None)
+        )
         return found
 
 
@@ -200,6 +301,9 @@ async def staged(
     busy: bool = False,
     wall: Callable[[], datetime] = wall_clock,
     commands: tuple[Command, ...] = COMMANDS,
+    look: Look | None = None,
+    painter: SmallPainter | None = None,
+    illustrated: bool = False,
     api_url: str | None = None,
     start: bool = True,
 ) -> AsyncIterator[Stage]:
@@ -223,13 +327,11 @@ async def staged(
             journal=journal,
             outbox=outbox,
             inbox=inbox,
-            records=Records(db, "test"),
-            trader=trader,
-            look=Look(badge="PAPER"),
+            desk=a_desk(db, trader, commands=commands, look=look, painter=painter),
             clock=clock or RealClock(),
             pace=pace,
+            illustrated=illustrated,
             wall=wall,
-            commands=commands,
         )
         if start:
             await conversation.start()
@@ -263,9 +365,15 @@ def a_status(**changes: Any) -> Status:
         "day_wins": 3,
         "open_risk": 0.021,
         "symbols": ("BTCUSDT",),
+        "muted": (),
+        "interval": timedelta(hours=4),
+        "settings": {},
+        "lost": "",
+        "looked_age": 0.4,
         "last_prices": {},
         "positions": (),
         "entries": (),
+        "orders": (),
         "verdicts": 7,
         "trades": 4,
     }

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.cards import Day, Look, draw
+from bot.cards import PUSHED, Day, Look, draw, step
 from bot.phone.formatting import parse_html, utf16_length
-from bot.text import LIMIT, fitted, plain, price, prose, visible
+from bot.text import LIMIT, fitted, plain, price, prose, stepped, visible
 from tests.bot.stage import NOON, a_fill, a_trade, a_verdict
 from trading.events import (
     AgentAnswer,
     AlertRaised,
+    CommandDone,
     EdgeDropped,
     EquityMarked,
     Event,
@@ -27,13 +28,16 @@ from trading.events import (
     OrderAccepted,
     OrderCancelled,
     OrderDoubted,
+    OrderIntended,
     OrderRefused,
     SessionStarted,
+    SettingsChanged,
     StopMoved,
+    SymbolsChanged,
     TradingPaused,
     TradingResumed,
 )
-from trading.model import Purpose, Side
+from trading.model import OrderSide, OrderType, Purpose, Side
 
 LOOK = Look(badge="PAPER")
 HOSTILE = st.one_of(
@@ -63,6 +67,15 @@ def a_session(**changes: Any) -> SessionStarted:
     return SessionStarted(**(fields | changes))
 
 
+def an_intent(**changes: Any) -> OrderIntended:
+    fields: dict[str, Any] = {
+        "at": NOON, "link_id": "c-1", "verdict_id": 215, "symbol": "ETHUSDT", "purpose": Purpose.ENTRY,
+        "side": OrderSide.SELL, "type": OrderType.LIMIT, "qty": Decimal("0.43"), "price": Decimal(2412),
+        "stop": Decimal(2441), "take_profit": None, "r_distance": 29.0, "signal_time": NOON,
+    }  # fmt: skip
+    return OrderIntended(**(fields | changes))
+
+
 def a_hostile_event(words: str) -> list[Event]:
     """Every kind of event with the words in every field that holds text."""
     answer = AgentAnswer(agent=words, status="OK", vote=words, p_win=0.5, text=words, against=words)
@@ -80,6 +93,10 @@ def a_hostile_event(words: str) -> list[Event]:
         TradingPaused(at=NOON, by=words, command=words),
         TradingResumed(at=NOON, by=words, command=words),
         AlertRaised(at=NOON, kind=words, text=words),
+        CommandDone(at=NOON, name=words, done=False, found=(words,) * 30, by=words, command=words),
+        SettingsChanged(at=NOON, values={words: 0.1}, old={words: 0.2}, by=words, command=words),
+        SymbolsChanged(at=NOON, muted=(words,), by=words, command=words),
+        OrderAccepted(at=NOON, link_id=words, symbol=words, order_id=words),
     ]
 
 
@@ -114,7 +131,7 @@ def test_a_rejected_verdict_names_who_ended_it_and_why() -> None:
     """On the lock screen, without opening the chat; it makes no sound."""
     card = draw(a_verdict(approved=False, gate="guard", reasons=("waterfall: longs are blocked", "and more")), LOOK)
     assert card is not None
-    assert card.silent
+    assert PUSHED[card.kind] == "silent"
     first, *rest = plain(card.text).split("\n")
     assert first == "PAPER REJECTED #215 SHORT ETH by guard: waterfall: longs are blocked"
     assert rest[-1] == "– and more"
@@ -142,13 +159,13 @@ def test_a_fill_names_the_side_of_the_position_not_of_the_order() -> None:
 
 def test_what_is_not_worth_a_message_gives_none() -> None:
     """Orders on their way, marks, dropped edges, funding."""
+    assert PUSHED["order"] == "off"
     quiet: list[Event] = [
-        OrderAccepted(at=NOON, link_id="x", symbol="S", order_id="o"),
         EdgeDropped(at=NOON, symbol="S", side=Side.LONG, reason="cooldown"),
         EquityMarked(at=NOON, equity=1.0, cash=Decimal(1), exposed=False, closes={}),
         FundingPaid(at=NOON, exec_id="f", symbol="S", amount=Decimal(1)),
     ]
-    assert [draw(event, LOOK) for event in quiet] == [None] * 4
+    assert [draw(event, LOOK) for event in quiet] == [None] * 3
 
 
 def test_times_are_in_the_readers_zone() -> None:
@@ -197,3 +214,72 @@ def test_computed_numbers_are_short_and_have_no_minus_zero() -> None:
 def test_an_empty_trade_takes_no_time() -> None:
     """Durations never go negative."""
     assert " in 0s" in text_of(a_trade(exit_time=NOON - timedelta(seconds=5)))
+
+
+TRADE_OF_215: list[Event] = [
+    an_intent(),
+    a_fill(),
+    StopMoved(
+        at=NOON, symbol="E", verdict_id=215, old=Decimal(2441), new=Decimal(2412), level_r=1.0, locked_r=0.0
+    ),
+    a_trade(),
+]
+
+
+def test_a_card_tells_the_whole_trade_below_what_it_said_first() -> None:
+    """One line for each step, dated; the first numbers stand as they were."""
+    card = text_of(a_verdict())
+    added = [step(event, LOOK) for event in TRADE_OF_215]
+    assert [plain(each.line) for each in added if each] == [
+        "21 Jul 12:00 entry order 0.43 at 2,412",
+        "21 Jul 12:00 FILLED 0.43 at 2,412, fee 0.21, slip +0.0 bp",
+        "21 Jul 12:00 stop 2,441 → 2,412 (+0.0R)",
+        "21 Jul 16:00 CLOSED +17.30 USDT +1.9R trailing stop",
+    ]
+    whole = stepped(card, [each.line for each in added if each])
+    assert whole.startswith(card)
+    parse_html(whole)
+
+
+def test_buttons_follow_the_trade() -> None:
+    """What can be done to it now; a button holds the decision's number, at most 64 bytes."""
+    card = draw(a_verdict(verdict_id=10**15), LOOK)
+    assert card is not None
+    rows = [card.buttons or []]
+    rows += [each.buttons for event in TRADE_OF_215 if (each := step(event, LOOK)) and each.buttons]
+    names = [[button["text"] for row in buttons for button in row] for buttons in rows]
+    assert names == [["Why", "Chart", "Cancel"], ["Why", "Chart", "Break-even", "Close…"], ["Why", "Trade"]]
+    assert all(len(button["data"].encode()) <= 64 for buttons in rows for row in buttons for button in row)
+
+
+@given(HOSTILE, st.integers(0, 60))
+def test_no_step_can_break_a_card(words: str, moves: int) -> None:
+    """However many there are, whatever stands in them: it fits, the first numbers and the end are kept."""
+    card = text_of(a_verdict(symbol=words, reasons=(words,) * 9))
+    moved = step(TRADE_OF_215[2], LOOK)
+    ended = step(OrderRefused(at=NOON, link_id=words, symbol=words, reason=words, verdict_id=215), LOOK)
+    assert moved is not None
+    assert ended is not None
+    for limit in (LIMIT, 1024):
+        whole = stepped(card, [moved.line] * moves + [ended.line], limit)
+        assert utf16_length(parse_html(whole).text) <= limit
+        if limit == LIMIT:
+            assert plain(whole).startswith(plain(card))
+            assert plain(whole).endswith(plain(ended.line))
+
+
+def test_the_end_of_a_request_says_what_was_found() -> None:
+    """For a panic: the proof."""
+    proof = ("asked the exchange at 12:00:03 UTC: 0 positions, 0 orders", "closed 0.43 ETHUSDT at 2,400, +5.16 USDT")
+    done = CommandDone(at=NOON, name="panic", done=True, found=proof, by="owner 1", command="update:1")
+    lines = plain(text_of(done)).split("\n")
+    assert lines[0] == "PAPER PANIC DONE: asked the exchange at 12:00:03 UTC: 0 positions, 0 orders"
+    assert lines[1] == "– closed 0.43 ETHUSDT at 2,400, +5.16 USDT"
+
+
+def test_changed_settings_are_told_old_to_new() -> None:
+    """In the first line, and that they last."""
+    changed = SettingsChanged(
+        at=NOON, values={"risk_per_trade": 0.005}, old={"risk_per_trade": 0.01}, by="owner 1", command="c"
+    )
+    assert "SETTINGS CHANGED by owner 1: risk_per_trade 0.01 → 0.005" in plain(text_of(changed))

@@ -34,8 +34,9 @@ def test_a_message_means_one_command(text: str, name: str, arguments: tuple[str,
 
 
 def test_the_menu_is_the_table() -> None:
-    """Names and descriptions fit Telegram's limits."""
-    assert [name for name, _ in menu()] == [command.name for command in COMMANDS]
+    """Names and descriptions fit Telegram's limits; what only buttons say is not in it."""
+    assert [name for name, _ in menu()] == [command.name for command in COMMANDS if not command.hidden]
+    assert len(menu()) <= 100
     for name, description in menu():
         assert name.islower()
         assert len(name) <= 32
@@ -43,10 +44,33 @@ def test_the_menu_is_the_table() -> None:
         assert plain(description) == description
 
 
-def test_what_raises_risk_needs_the_owner() -> None:
+def test_everything_of_the_specification_is_there() -> None:
+    """The commands of this version, by group."""
+    groups: dict[str, set[str]] = {}
+    for command in COMMANDS:
+        groups.setdefault(command.group, set()).add(command.name)
+    see = "status balance orders trades trade profit daily weekly monthly performance equity chart health logs version"
+    assert groups == {
+        "see": set(see.split()),
+        "council": {"verdicts", "why", "whynot", "council"},
+        "steer": {"pause", "resume", "stop", "panic", "close", "breakeven", "cancel", "set", "symbols"},
+        "rest": {"start", "menu", "help", "gone", "confirm", "dismiss"},
+    }
+
+
+def test_looking_is_for_everybody_steering_for_operators_and_more_risk_for_the_owner() -> None:
     """S2, for the whole table."""
-    assert {command.name: command.needs for command in COMMANDS} == {
-        "start": Role.VIEWER, "help": Role.VIEWER, "status": Role.VIEWER, "verdicts": Role.VIEWER,
-        "pause": Role.OPERATOR, "resume": Role.OWNER,
-    }  # fmt: skip
-    assert all(command.needs is Role.OWNER for command in COMMANDS if command.raises_risk)
+    for command in COMMANDS:
+        if command.raises_risk:
+            assert command.needs is Role.OWNER
+        elif command.group == "steer":
+            assert command.needs is Role.OPERATOR
+        elif command.name != "dismiss":
+            assert command.needs is Role.VIEWER
+
+
+def test_buttons_say_what_words_cannot() -> None:
+    """A hidden command in words is none; an old button's is told as one."""
+    assert route("/confirm abc")[0].name == "help"
+    assert route("/confirm abc", tapped=True)[0].name == "confirm"
+    assert route("/a1", tapped=True)[0].name == "gone"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,6 +11,7 @@ from bot.access import Role
 from bot.commands import COMMANDS
 from bot.ports import Answer, Asked, Command, Desk, command_id
 from storage.outbox import NewMessage
+from tests.bot.phone.driver import Json
 from tests.bot.stage import (
     NOON,
     OPERATOR,
@@ -17,6 +19,7 @@ from tests.bot.stage import (
     STRANGER,
     VIEWER,
     Stage,
+    a_fill,
     a_trade,
     a_verdict,
     running_phone,
@@ -54,7 +57,8 @@ async def test_every_command_is_answered_by_a_reply_to_it(tmp_path: Path) -> Non
         assert "You are owner" in answers["/start"]
         assert stage.trader.asked == []
         about = await stage.owner.human.get("/phone/about")
-        assert [each["command"] for each in about["commands"]] == [command.name for command in COMMANDS]
+        names = [command.name for command in COMMANDS if not command.hidden]
+        assert [each["command"] for each in about["commands"]] == names
 
 
 async def test_a_pause_is_answered_takes_effect_and_is_reported(tmp_path: Path) -> None:
@@ -100,15 +104,92 @@ async def test_strangers_edits_and_empty_lists_get_silence(tmp_path: Path) -> No
 
 
 async def test_a_tap_on_an_old_button_is_answered(tmp_path: Path) -> None:
-    """The spinner ends with a word; a tap in somebody else's chat is not heard."""
+    """The spinner ends and a sentence says so; nothing else happens."""
     async with staged(tmp_path) as stage:
         button = [[{"text": "Approve", "data": "a1"}]]
         await stage.outbox.put([NewMessage(key="k", chat_id=OWNER, text="PAPER old", buttons=button)])
         message = await stage.owner.message("old")
         tap = await stage.owner.human.tap(message["message_id"], "a1")
-        await stage.owner.reply_to(await stage.owner.say("/status"))
+        assert "no longer active" in (await stage.owner.reply_to(message["message_id"]))["text"]
         answered = await stage.owner.human.get(f"/phone/taps/{tap['callback_query_id']}")
-        assert answered["answer"] == "This button is no longer active."
+        assert answered["answered"]
+        assert stage.trader.asked == []
+
+
+async def test_status_is_refreshed_in_place(tmp_path: Path) -> None:
+    """The button changes the message it stands on; nothing new comes."""
+    async with staged(tmp_path) as stage:
+        status = await stage.owner.reply_to(await stage.owner.say("/status"))
+        assert "0 open" in status["text"]
+        stage.trader.paused = True
+        await stage.owner.human.tap(status["message_id"], "status")
+
+        def refreshed(said: list[Json]) -> Json | None:
+            shown = next(each for each in said if each["message_id"] == status["message_id"])
+            return shown if "PAUSED" in shown["text"] else None
+
+        after = await stage.owner.until(refreshed)
+        assert after["edit_date"] is not None
+        assert after["buttons"] == status["buttons"]
+        assert len(await stage.owner.look()) == 1
+
+
+async def test_a_card_lives_through_its_trade(tmp_path: Path) -> None:
+    """Each step is a line on the card and a reply in its thread; a restart repeats none."""
+    async with running_phone() as phone:
+        for _ in range(2):
+            async with staged(tmp_path, phone=phone) as stage:
+                if await stage.journal.last_seq() == 0:
+                    await stage.journal.append([a_verdict()])
+                    await stage.conversation.drain()
+                    await stage.journal.append([a_fill()])
+                    await stage.conversation.drain()
+                    await stage.journal.append([a_trade()])
+                await stage.conversation.drain()
+                card, *replies = await stage.owner.look()
+                assert card["text"].count("FILLED 0.43 at 2,412") == 1
+                assert card["text"].count("CLOSED +17.30 USDT +1.9R") == 1
+                assert card["text"].startswith("PAPER APPROVED #215 SHORT ETH 0.43 at 2,412, risk 8.70 USDT (0.43%)")
+                assert [each["reply_to"] for each in replies] == [card["message_id"]] * 2
+                assert [each["text"] for row in card["buttons"] for each in row] == ["Why", "Trade"]
+
+
+async def test_a_picture_goes_to_the_thread_of_an_approved_decision(tmp_path: Path) -> None:
+    """Once, also after a restart; rejected decisions get none."""
+    async with running_phone() as phone:
+        for _ in range(2):
+            async with staged(tmp_path, phone=phone, illustrated=True) as stage:
+                if await stage.journal.last_seq() == 0:
+                    await stage.journal.append([a_verdict(), a_verdict(216, approved=False, gate="guard")])
+                found = await stage.owner.until(lambda said: next((each for each in said if each["photo"]), None))
+                card = await stage.owner.message("#215 SHORT ETH 0.43")
+                assert found["reply_to"] == card["message_id"]
+                assert "entry 2,412, stop 2,441" in found["caption"]
+                await stage.conversation.drain()
+                assert len(await stage.owner.look()) == 3
+
+
+async def slow(asked: Asked, desk: Desk) -> Answer:
+    """A handler that takes as long as a test lets it."""
+    await GATES[asked.name].wait()
+    return Answer(text="PAPER at last")
+
+
+GATES: dict[str, asyncio.Event] = {}
+
+
+async def test_nothing_waits_behind_what_is_slow(tmp_path: Path) -> None:
+    """The chat shows that somebody is typing, other commands are answered meanwhile, and a kill loses no answer."""
+    GATES["ponder"] = asyncio.Event()
+    ponder = Command(name="ponder", group="rest", needs=Role.VIEWER, description="x", handler=slow, slow=True)
+    async with running_phone() as phone:
+        async with staged(tmp_path, phone=phone, commands=(*COMMANDS, ponder)) as stage:
+            asked = await stage.owner.say("/ponder")
+            await stage.owner.reply_to(await stage.owner.say("/panic"))
+            assert "/ponder" in await unfinished(stage)
+        async with staged(tmp_path, phone=phone, commands=(*COMMANDS, ponder)) as stage:
+            GATES["ponder"].set()
+            assert (await stage.owner.reply_to(asked))["text"] == "PAPER at last"
 
 
 async def unfinished(stage: Stage) -> list[str]:

@@ -1,109 +1,686 @@
-"""Longer answers: the table fits a phone, and silence explains itself."""
+"""Longer answers: the table fits a phone, silence explains itself, and nothing from outside breaks a message."""
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta
+import unicodedata
+from collections.abc import Iterator
+from datetime import UTC, date, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot import views
 from bot.cards import Look
+from bot.phone.entities import Formatted
 from bot.phone.formatting import parse_html, utf16_length
-from bot.text import LIMIT, plain
-from bot.views import WIDTH, status_view, verdicts_view
-from tests.bot.stage import NOON, a_status, a_verdict
-from trading.model import Side
-from trading.status import EntryView, PositionView
+from bot.text import CAPTION_LIMIT, LIMIT, label, plain, units, verbatim
+from bot.views import WIDTH, Course, Paid, Span, status_view
+from bot.views.buttons import button, rows
+from bot.views.table import Column, amount, cell, multiple, per_cent, table, width
+from storage.queries import Story
+from storage.reports import Funnel, Result, Scoreboard, Totals, by_reason, by_symbol
+from tests.bot.stage import NOON, a_fill, a_status, a_trade, a_verdict
+from tests.storage import samples
+from trading.events import AgentAnswer, FundingPaid, OrderFilled, TradeClosed, VerdictReached
+from trading.model import ExitReason, OrderSide, Purpose, Side
+from trading.orders import OrderState
+from trading.status import EntryView, OrderView, PositionView, Status
 
-AMOUNTS = st.decimals(min_value=Decimal("-1e9"), max_value=Decimal("1e9"), places=3)
+LOOK = Look(badge="PAPER")
+NASTY = (
+    "<b>", "</pre>", "_*[", "&", "&lt;", "a&b<c", "\u202eabc", "שלום 12", "مرحبا", "漢字", "😀😀", "👨\u200d👩\u200d👧",
+    "⚠️", "\x00\x07", "\n\n", "\ud800", "http://evil.example/x", "@somebody", "/panic", "x" * 10_000, "<" * 5_000, "",
+)  # fmt: skip
+WORDS = st.sampled_from(NASTY) | st.text(st.characters(exclude_categories=()), max_size=60)
+AMOUNTS = st.decimals(min_value=Decimal("-1e15"), max_value=Decimal("1e15"), places=3)
+PRICES = st.decimals(min_value=0, max_value=Decimal("1e12"), places=4)
+RATIOS = st.floats(-1e9, 1e9)
+LOOKS = st.builds(Look, badge=WORDS)
+NUMBERS = st.none() | st.integers(1, 2**53)
 
 
 def a_position(**changes: Any) -> PositionView:
     fields: dict[str, Any] = {
         "symbol": "BTCUSDT", "side": Side.LONG, "verdict_id": 214, "qty": Decimal("0.012"),
         "entry_price": Decimal(63410), "stop": Decimal(62650), "take_profit": None, "mark": Decimal(63420),
-        "unrealised": Decimal("41.2"), "r": 0.8, "opened": NOON, "exit_due": None,
+        "unrealised": Decimal("41.2"), "r": 0.8, "best_r": 1.1, "initial_risk": Decimal("9.12"), "opened": NOON,
+        "exit_due": None,
     }  # fmt: skip
     return PositionView(**(fields | changes))
 
 
+def an_entry(**changes: Any) -> EntryView:
+    fields: dict[str, Any] = {
+        "symbol": "ETHUSDT", "side": Side.SHORT, "verdict_id": 3, "qty": Decimal("0.43"), "price": Decimal(2412),
+        "stop": Decimal(2441), "bars_left": 1,
+    }  # fmt: skip
+    return EntryView(**(fields | changes))
+
+
+def an_order(**changes: Any) -> OrderView:
+    fields: dict[str, Any] = {
+        "symbol": "ETHUSDT", "purpose": Purpose.ENTRY, "side": OrderSide.SELL, "qty": Decimal("0.43"),
+        "price": Decimal(2412), "stop": Decimal(2441), "since": NOON, "state": OrderState.ACCEPTED, "verdict_id": 3,
+    }  # fmt: skip
+    return OrderView(**(fields | changes))
+
+
+def lines(text: str) -> list[str]:
+    return plain(text).split("\n")
+
+
+def accepted(text: str, limit: int = LIMIT) -> Formatted:
+    """The message as the phone takes it: markup that parses, not too long, no table wider than the screen."""
+    shown = parse_html(text)
+    assert 0 < utf16_length(shown.text) <= limit
+    for block in (entity for entity in shown.entities if entity.type == "pre"):
+        encoded = shown.text.encode("utf-16-le")[block.offset * 2 : block.end * 2]
+        for line in encoded.decode("utf-16-le").split("\n"):
+            assert seen(line) <= WIDTH
+            assert utf16_length(line) <= WIDTH
+            assert not any(unicodedata.bidirectional(each) in {"R", "AL", "AN"} for each in line)
+    return shown
+
+
+def seen(line: str) -> int:
+    """Columns on a screen, by the Unicode database alone: wide and pictured characters take two."""
+    wide = [unicodedata.east_asian_width(each) in {"W", "F"} or ord(each) > 0xFFFF for each in line]
+    return len(line) + sum(wide)
+
+
+# /status, /balance, /orders
+
+
 def test_status_shows_positions_as_a_table_and_what_comes_next() -> None:
-    """The first line carries the news; then position, account, next close, gates."""
+    """The first line carries the news; then positions, account, next close, gates."""
     status = a_status(positions=(a_position(), a_position(symbol="ETHUSDT", side=Side.SHORT, r=-0.3)))
-    assert plain(status_view(status, UTC)).split("\n") == [
+    assert lines(status_view(status, UTC, 0.04)) == [
         "PAPER · 2 open · +82.40 USDT · 21 Jul 12:00",
-        "PAIR  SIDE     uPNL     R   SL%",
-        "-------------------------------",
-        "BTC   L5x     +41.2  +0.8   1.2",
-        "ETH   S5x     +41.2  -0.3   1.2",
-        "-------------------------------",
-        "heat 2.1%   day +26.4",
+        "PAIR SIDE   uPNL    R  SL%",
+        "--------------------------",
+        "BTC  L5x  +41.20 +0.8  1.2",
+        "ETH  S5x  +41.20 -0.3 -1.2",
+        "--------------------------",
+        "heat 2.1/4.0%   day +26.40",
+        "#214 LONG BTC 0.012 from 63,410, now 63,420, stop 62,650",
+        "#214 SHORT ETH 0.012 from 63,410, now 63,420, stop 62,650",
         "Equity 10,028.30 USDT (+0.28%), cash 10,000.00",
-        "Today +26.40 USDT (3/4)",
+        "Today +26.40 USDT (+0.26%), 3 of 4 won",
         "Decisions 7, trades 4",
         "Next close 21 Jul 16:00",
-        "All gates open: waiting for a signal",
+        "All gates open: every market is in use",
     ]
 
 
+def test_an_idle_account_says_what_it_waits_for() -> None:
+    """When the next bar closes, and on which markets a signal may come."""
+    text = status_view(a_status(symbols=("BTCUSDT", "ETHUSDT", "ADAUSDT"), entries=(an_entry(),)), UTC)
+    assert lines(text)[-2:] == ["Next close 21 Jul 16:00", "All gates open: waiting for a signal on BTC, ADA"]
+
+
 def test_status_names_every_shut_gate() -> None:
-    """Before the first bar, too."""
-    status = a_status(market_time=None, next_close=None, paused=True, gates=("paused: /resume", "no data"))
-    lines = plain(status_view(status, UTC)).split("\n")
-    assert lines[0] == "PAPER · PAUSED · 0 open · no bar yet"
-    assert lines[-2:] == ["Gate shut: paused: /resume", "Gate shut: no data"]
+    """Before the first bar, too, and with a stream that is down."""
+    gates = ("paused: /resume", "no data")
+    status = a_status(market_time=None, next_close=None, paused=True, gates=gates, lost="private stream")
+    said = lines(status_view(status, UTC))
+    assert said[0] == "PAPER · PAUSED · 0 open · no bar yet"
+    assert said[-3:] == ["Exchange: private stream", "Gate shut: paused: /resume", "Gate shut: no data"]
+
+
+def test_status_differs_only_when_something_has_changed() -> None:
+    """Looking twice gives the same text, so that an edit is none; an old picture says that it is."""
+    first, second = (status_view(a_status(looked_age=age), UTC) for age in (0.4, 59.0))
+    assert first == second
+    stale = [status_view(a_status(looked_age=age), UTC) for age in (190.0, 350.0, 1000.0)]
+    assert stale[0] == stale[1] != stale[2]
+    assert "The exchange was last compared more than 15m ago" in stale[2]
 
 
 def test_a_resting_entry_says_how_long_it_still_rests() -> None:
     """One line each."""
-    entry = EntryView(
-        symbol="ETHUSDT", side=Side.SHORT, verdict_id=3, qty=Decimal("0.43"), price=Decimal(2412),
-        stop=Decimal(2441), bars_left=1,
-    )  # fmt: skip
-    text = status_view(a_status(entries=(entry,)), UTC)
+    text = status_view(a_status(entries=(an_entry(),)), UTC)
     assert "Resting #3 SHORT ETH 0.43 at 2,412, stop 2,441, 1 bar left" in text
 
 
-@given(
-    st.lists(
-        st.builds(
-            a_position, symbol=st.text(max_size=40), unrealised=AMOUNTS, mark=AMOUNTS, stop=AMOUNTS,
-            r=st.floats(-1e6, 1e6), side=st.sampled_from(Side),
-        ),
-        max_size=60,
-    ),
-    st.floats(0, 100),
-)  # fmt: skip
-def test_the_table_never_outgrows_a_phone(positions: list[PositionView], leverage: float) -> None:
-    """At most 34 columns and one message, whatever is open."""
-    text = status_view(a_status(positions=tuple(positions), leverage=leverage), UTC)
-    shown = parse_html(text)
-    assert utf16_length(shown.text) <= LIMIT
-    for block in (entity for entity in shown.entities if entity.type == "pre"):
-        units = shown.text.encode("utf-16-le")[block.offset * 2 : block.end * 2].decode("utf-16-le")
-        assert max(utf16_length(line) for line in units.split("\n")) <= WIDTH
+def test_more_positions_than_fit_are_counted() -> None:
+    """Thirty rows and the number of the others."""
+    text = status_view(a_status(positions=(a_position(),) * 33), UTC)
+    assert "… 3 more" in lines(text)
+
+
+def test_the_balance_tells_result_and_deposits_apart() -> None:
+    """Equity less what was there at the start and what was moved in since."""
+    paid = Paid(fees=Decimal("12.5"), funding=Decimal("-1.25"), moved=Decimal(100))
+    status = a_status(positions=(a_position(),), equity=Decimal("10028.30"), cash=Decimal("9987.10"))
+    assert lines(views.balance_view(status, paid, LOOK)) == [
+        "PAPER equity 10,028.30 USDT, -71.70 USDT (-0.72%) since the start",
+        "Cash 9,987.10 USDT",
+        "Unrealised +41.20 USDT",
+        "Margin bound 152.18 USDT (1 open, 0 resting, 5x)",
+        "Free 9,834.92 USDT (98.48% of the cash)",
+        "Fees paid 12.50 USDT, funding received 1.25 USDT",
+        "Started with 10,000.00 USDT",
+        "Deposits less withdrawals +100.00 USDT: not counted in the result",
+    ]
+
+
+def test_orders_say_what_they_are_for() -> None:
+    """Entries with their stop and time, take profits, exits on the way, and doubts."""
+    orders = (
+        an_order(),
+        an_order(symbol="BTCUSDT", purpose=Purpose.TAKE_PROFIT, price=Decimal(65000), stop=None, verdict_id=214),
+        an_order(symbol="ADAUSDT", purpose=Purpose.EXIT, side=OrderSide.BUY, price=None, stop=None, verdict_id=None,
+                 state=OrderState.INTENDED),
+        an_order(symbol="XRPUSDT", state=OrderState.DOUBTED),
+    )  # fmt: skip
+    status = a_status(orders=orders, entries=(an_entry(),), positions=(a_position(),))
+    assert lines(views.orders_view(status, LOOK)) == [
+        "PAPER 2 entries, 1 take profit, 1 exit",
+        "#3 SHORT ETH entry 0.43 at 2,412, stop 2,441, 1 bar left, since 21 Jul 12:00",
+        "#214 LONG BTC take profit 0.43 at 65,000, since 21 Jul 12:00",
+        "SHORT ADA exit 0.43 at the market, since 21 Jul 12:00 – on its way",
+        "#3 SHORT XRP entry 0.43 at 2,412, stop 2,441, since 21 Jul 12:00 – in doubt: the exchange is being asked",
+        "Stop BTC 62,650 on the position",
+    ]
+
+
+def test_no_order_says_when_one_can_come() -> None:
+    """At the next close; a position is protected all the same."""
+    text = views.orders_view(a_status(positions=(a_position(),)), LOOK)
+    assert plain(text).startswith("PAPER no order: the next one can come at 21 Jul 16:00. 1 open")
+
+
+# /trades, /trade, /profit, /daily …, /performance, /equity
+
+
+def test_trades_show_what_is_open_and_the_last_ones() -> None:
+    """Open ones first, then the newest; the first line sums up the finished ones."""
+    closed = [a_trade(), a_trade(None, pnl=Decimal(-1234567), r=-1.0, exit_reason=ExitReason.TAKE_PROFIT)]
+    assert lines(views.trades_view(closed, [a_position()], LOOK)) == [
+        "PAPER last 2 trades -1,234,549.70 USDT +0.9R, 1 won, 1 open",
+        " ID PAIR     USDT    R EXIT",
+        "----------------------------",
+        "214 BTC  L +41.20 +0.8 open",
+        "215 ETH  S +17.30 +1.9 trail",
+        "  – ETH  S -1235k -1.0 tp",
+        "/trade ID shows one from decision to exit",
+    ]
+
+
+def a_story(**changes: Any) -> Story:
+    fields: dict[str, Any] = {"verdict": a_verdict(), "outcome": "closed", "events": (a_fill(), a_trade())}
+    return Story(**(fields | changes))
+
+
+def test_a_trade_is_told_from_decision_to_exit() -> None:
+    """Numbers, costs, slippage, and a time line in which payments of funding do not crowd out the rest."""
+    payments = [
+        FundingPaid(at=NOON + timedelta(hours=n), exec_id=f"f{n}", symbol="ETHUSDT", amount=Decimal("0.05"))
+        for n in (1, 2)
+    ]
+    at = NOON + timedelta(hours=3)
+    exit_ = a_fill(purpose=Purpose.STOP, side=OrderSide.BUY, exec_id="e2", slippage_bp=2.4, at=at)
+    story = a_story(events=(a_fill(), *payments, exit_, a_trade()))
+    assert lines(views.trade_view(story, None, LOOK)) == [
+        "PAPER #215 SHORT ETH closed +17.30 USDT (+0.86%) +1.9R, trailing",
+        "0.43: 2,412 → 2,371.77 in 3h12m",
+        "Fees 0.93 USDT, funding -0.11 USDT",
+        "Best +2.3R, worst -0.4R",
+        "Risk at the entry 9.12 USDT",
+        "Slippage entry +0.0 bp, exit +2.4 bp (positive is worse; none is measured at the market)",
+        "Time line",
+        "21 Jul 12:00 decided: approved",
+        "21 Jul 12:00 FILLED 0.43 at 2,412, fee 0.21, slip +0.0 bp",
+        "21 Jul 14:00 funding -0.10 USDT, 2 times",
+        "21 Jul 15:00 stop filled 0.43 at 2,412, fee 0.21, slip +2.4 bp",
+        "21 Jul 16:00 CLOSED +17.30 USDT +1.9R trailing stop",
+    ]
+
+
+def test_an_open_trade_is_told_so_far() -> None:
+    """As the trader sees it now, with what was paid until now."""
+    said = lines(views.trade_view(a_story(outcome="filled", events=(a_fill(),)), a_position(verdict_id=215), LOOK))
+    assert said[0] == "PAPER #215 SHORT ETH open +41.20 USDT (+2.04%) +0.8R"
+    assert said[2] == "Fees so far 0.21 USDT, funding 0.00 USDT"
+    assert said[3] == "Best so far +1.1R, risk at the entry 9.12 USDT"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        ("rejected", "was rejected: there is no trade"),
+        ("intended", "rests, not filled yet"),
+        ("cancelled", "was not filled"),
+        ("refused", "was refused by the exchange"),
+    ],
+)
+def test_what_became_no_trade_says_so(outcome: str, words: str) -> None:
+    """In the first line."""
+    text = views.trade_view(a_story(outcome=outcome, events=()), None, LOOK)
+    assert lines(text)[0] == f"PAPER #215 SHORT ETH {words}"
+
+
+def totals_of(*trades: TradeClosed) -> Totals:
+    totals = Totals()
+    for trade in trades:
+        totals.add(trade)
+    return totals
+
+
+def test_profit_says_how_thin_it_is() -> None:
+    """The sum, how it came about, what it cost; few trades prove nothing."""
+    totals = totals_of(a_trade(), a_trade(216, pnl=Decimal("-8.65"), r=-1.0))
+    span = Span(words="in 7 days", since=NOON - timedelta(days=6), equity=Decimal(10000))
+    assert lines(views.profit_view(totals, span, 0.0123, LOOK)) == [
+        "PAPER +8.65 USDT (+0.09%) +0.9R in 7 days, 2 trades",
+        "Won 1 of 2 (50%)",
+        "Profit factor 2.00, expectancy +0.45R a trade",
+        "Fees 1.86 USDT, funding -0.22 USDT (in the result)",
+        "Best #215 SHORT ETH +17.30 USDT +1.9R",
+        "Worst #216 SHORT ETH -8.65 USDT -1.0R",
+        "Deepest fall 1.23% from a peak, at the closes",
+        "Thin: 2 trades; fewer than 30 prove nothing",
+        "Days are UTC, as the loss limits count them; from 15 Jul 2026 on",
+    ]
+
+
+def test_what_is_undefined_is_a_dash() -> None:
+    """A profit factor without a loss, a fall without a curve, a share of nothing."""
+    said = lines(views.profit_view(totals_of(a_trade()), Span(words="today"), None, LOOK))
+    assert said[0] == "PAPER +17.30 USDT +1.9R today, 1 trade"
+    assert said[2] == "Profit factor –, expectancy +1.90R a trade"
+    assert said[6] == "Deepest fall – from a peak, at the closes"
+
+
+@pytest.mark.parametrize(
+    ("period", "first", "heading"),
+    [
+        ("day", "PAPER today +17.30 USDT +1.9R; 2 days +17.30 USDT +1.9R, 1 trade", "DAY"),
+        ("week", "PAPER this week +17.30 USDT +1.9R; 2 weeks +17.30 USDT +1.9R, 1 trade", "WEEK"),
+        ("month", "PAPER this month +17.30 USDT +1.9R; 2 months +17.30 USDT +1.9R, 1 trade", "MONTH"),
+    ],
+)
+def test_periods_are_listed_newest_first(period: Any, first: str, heading: str) -> None:
+    """One without a trade has no result."""
+    results = [(date(2026, 7, 20), Totals()), (date(2026, 7, 21), totals_of(a_trade()))]
+    said = lines(views.periods_view(results, period, LOOK))
+    assert said[0] == first
+    assert said[1].split() == [heading, "N", "W%", "USDT", "R"]
+    assert said[3].split()[-4:] == ["1", "100", "+17.30", "+1.9"]
+    assert said[4].split()[-4:] == ["0", "–", "–", "–"]
+    assert "UTC" in said[-1]
+
+
+def test_performance_ranks_markets_and_ways_out() -> None:
+    """The best first."""
+    symbols, reasons = by_symbol(), by_reason()
+    for trade in (a_trade(), a_trade(symbol="BTCUSDT", pnl=Decimal(-5), r=-1.0, exit_reason=ExitReason.STOP)):
+        symbols.add(trade)
+        reasons.add(trade)
+    assert lines(views.performance_view(symbols.ranked(), reasons.ranked(), LOOK)) == [
+        "PAPER +12.30 USDT +0.9R in 2 trades; best ETH +17.30 USDT, worst BTC -5.00 USDT",
+        "PAIR N  W%   USDT    R",
+        "----------------------",
+        "ETH  1 100 +17.30 +1.9",
+        "BTC  1   0  -5.00 -1.0",
+        "EXIT     N  W%   USDT    R",
+        "--------------------------",
+        "trailing 1 100 +17.30 +1.9",
+        "stop     1   0  -5.00 -1.0",
+        "Thin: 2 trades; fewer than 30 prove nothing",
+    ]
+
+
+def test_the_equity_curve_tells_deposits_apart() -> None:
+    """They are in the curve, not in the change."""
+    course = Course(first=10_000.0, last=10_150.0, fall=0.021, closes=180, began=NOON, moved=Decimal(100))
+    assert lines(views.equity_view(course, "in 30 days", LOOK)) == [
+        "PAPER equity 10,150.00 USDT, +50.00 USDT (+0.50%) in 30 days",
+        "Deepest fall 2.10% from a peak, over 180 closes",
+        "From 21 Jul 2026 12:00 with 10,000.00 USDT",
+        "Deposits less withdrawals +100.00 USDT: in the curve, not in the change",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        views.trades_view([], [], LOOK),
+        views.profit_view(Totals(), Span(words="in 7 days"), None, LOOK),
+        views.verdicts_view([], LOOK),
+        views.council_view(Scoreboard({}), 0, LOOK),
+        views.whynot_view(Funnel(), None, "one can only come at the close of a bar", LOOK),
+        views.health_view([], LOOK),
+        views.logs_view([], LOOK),
+    ],
+)
+def test_nothing_yet_is_a_sentence(text: str) -> None:
+    """That says when there will be something, or that there is nothing to know."""
+    assert len(lines(text)) == 1
+    accepted(text)
+
+
+# /verdicts, /why, /council, /whynot
 
 
 def test_verdicts_are_listed_with_what_became_of_them() -> None:
     """The newest first, as they come."""
     rejected = a_verdict(216, approved=False, gate="council", reasons=("two of three against",))
-    text = verdicts_view([(rejected, "rejected"), (a_verdict(), "closed")], Look(badge="PAPER"))
-    assert plain(text).split("\n") == [
+    text = views.verdicts_view([(rejected, "rejected"), (a_verdict(), "closed")], LOOK)
+    assert lines(text) == [
         "PAPER last 2 decisions: 1 approved, 1 rejected",
         "#216 21 Jul 12:00 SHORT ETH rejected by council: two of three against",
         "#215 21 Jul 12:00 SHORT ETH approved, 0.43 at 2,412: closed",
     ]
 
 
-def test_no_verdict_yet_says_when_one_comes() -> None:
-    """Instead of an empty message."""
-    assert "no decision yet" in verdicts_view([], Look(badge="PAPER"))
+def test_why_tells_the_whole_decision() -> None:
+    """Candidate, every agent with argument and counter-argument, gates, size and what shrank it, and the end."""
+    assert lines(views.why_view(a_story(), LOOK)) == [
+        "PAPER #215 SHORT ETH APPROVED, closed +17.30 USDT +1.9R",
+        "Entry 2,412  SL 2,441  TP trailing",
+        "1R 29 = 2.04 ATR of 14.2 · close 2,410.5",
+        "Bar 21 Jul 08:00, decided 21 Jul 12:00",
+        "Council rules",
+        "Quant SHORT, p(win) 0.61",
+        "because falling",
+        "but squeeze risk",
+        "Strategist BEARISH, p(win) 0.58",
+        "because LH LL",
+        "but 5 lows",
+        "Risk manager TIMEOUT: no reason given",
+        "Gates guards passed · council approved · sized",
+        "– trend and structure agree",
+        "Size 0.43 = 1,037.16 USDT; the council shrank it to 50%",
+        "Risk 8.70 USDT = 0.43% of 2,023.25 USDT, after the account's caps and whole steps",
+        "Then it was closed, 21 Jul 16:00. /trade 215 has the time line",
+    ]
 
 
-def test_a_long_list_stays_one_message() -> None:
-    """Thirty decisions with long reasons."""
-    at = NOON + timedelta(days=1)
-    events = [(a_verdict(n, at=at, approved=False, reasons=("<b>" * 900,)), "rejected") for n in range(30)]
-    assert utf16_length(parse_html(verdicts_view(events, Look(badge="PAPER"))).text) <= LIMIT
+@pytest.mark.parametrize(
+    ("gate", "asked", "gates"),
+    [
+        ("guard", False, "Gates stopped by the guards"),
+        ("risk", False, "Gates guards passed · no size that the account allows"),
+        ("council", True, "Gates guards passed · vetoed by the council"),
+        ("guard", True, "Gates guards passed · council approved · stopped by the guards at the second look"),
+        ("risk", True, "Gates guards passed · council approved · no size that the account allows"),
+    ],
+)
+def test_why_names_the_gate_that_was_shut(gate: str, asked: bool, gates: str) -> None:
+    """As far as the stored event tells the gates apart; nobody claims to know what a rejected trade would have made."""
+    answers = a_verdict().answers if asked else ()
+    event = a_verdict(approved=False, gate=gate, qty=Decimal(0), risk_usdt=Decimal(0), answers=answers)
+    said = lines(views.why_view(Story(verdict=event, outcome="rejected"), LOOK))
+    assert said[0] == f"PAPER #215 SHORT ETH REJECTED by {gate}"
+    assert gates in said
+    assert said[-1].startswith("What it would have come to is not known")
+
+
+def test_the_scoreboard() -> None:
+    """Votes, failures and Brier by agent; approved results in R; who rejected; what nobody can know."""
+    board = Scoreboard({215: Result(won=True, r=1.9), 216: Result(won=False, r=-1.0)})
+    for event in (a_verdict(), a_verdict(216, side=Side.LONG), a_verdict(217, approved=False, gate="council")):
+        board.add(event)
+    assert lines(views.council_view(board, 12, LOOK)) == [
+        "PAPER 3 decisions: 2 approved, 2 closed +0.9R, mean +0.45R",
+        "AGENT    FOR AGN NEU BAD BRIER",
+        "------------------------------",
+        "Quant      2   1   0   0 0.262",
+        "Strateg.   2   1   0   0 0.256",
+        "Risk mgr   0   0   0 100     –",
+        "FOR, AGN, NEU: votes for, against, neutral. BAD: per cent of answers whose status was not OK",
+        "Not OK: Risk mgr TIMEOUT 3",
+        "Brier: over 2 approved trades that have closed, no others; 0 is perfect, 0.25 is a coin's",
+        "Rejected by council 1",
+        "What vetoed trades would have come to only shadow trades could tell; this version has none",
+        "12 older decisions not counted",
+    ]
+
+
+def test_the_funnel_goes_from_signals_to_fills() -> None:
+    """What died where; the first line names the deadliest gate."""
+    funnel = Funnel(
+        dropped={"in_position": 12, "decided": 1},
+        rejected={"council": 21, "guard": 8},
+        outcomes={"closed": 6, "filled": 1, "cancelled": 7, "refused": 1, "intended": 2},
+    )
+    assert lines(views.whynot_view(funnel, "BTCUSDT", "", LOOK)) == [
+        "PAPER 58 signals on BTC, 7 filled; most died of council (21)",
+        "STEP                   N",
+        "------------------------",
+        "signals               58",
+        "- in position         12",
+        "= decided             46",
+        "- council             21",
+        "- guard                8",
+        "= approved            17",
+        "- refused by exchange  1",
+        "- not filled           7",
+        "- still waiting        2",
+        "= filled               7",
+        "1 more were seen again after a restart: they had their decision already",
+    ]
+
+
+# /health, /logs, /version
+
+
+def test_what_is_not_well_comes_first() -> None:
+    """In the first line and at the top of the list."""
+    checks = [("disk", True, "12 GB free"), ("stream", False, "silent for 40 s")]
+    assert lines(views.health_view(checks, LOOK)) == [
+        "PAPER 1 of 2 not well: stream",
+        "BAD stream: silent for 40 s",
+        "ok disk: 12 GB free",
+    ]
+    assert lines(views.health_view(checks[:1], LOOK))[0] == "PAPER healthy, 1 check"
+
+
+def test_the_log_keeps_its_newest_lines() -> None:
+    """Where they are too many for a message, the oldest give way."""
+    text = views.logs_view([f"{number} <b>&" + "x" * 200 for number in range(100)], LOOK)
+    shown = parse_html(text)
+    assert utf16_length(shown.text) <= LIMIT
+    said = shown.text.split("\n")
+    assert said[-1].startswith("99 <b>&x")
+    assert said[0] == f"PAPER log: {len(said) - 1} lines, the newest last"
+
+
+def test_versions_are_listed() -> None:
+    """The program first."""
+    text = views.version_view([("conclave", "0.1.0"), ("Python", "3.11")], LOOK)
+    assert lines(text) == ["PAPER conclave 0.1.0", "Python 3.11"]
+
+
+# Whatever comes from outside
+
+
+POSITIONS = st.builds(
+    a_position, symbol=WORDS, side=st.sampled_from(Side), verdict_id=NUMBERS, qty=PRICES, entry_price=PRICES,
+    stop=AMOUNTS, take_profit=st.none() | AMOUNTS, mark=PRICES, unrealised=AMOUNTS, r=RATIOS, best_r=RATIOS,
+    exit_due=st.none() | WORDS,
+)  # fmt: skip
+ENTRIES = st.builds(an_entry, symbol=WORDS, verdict_id=NUMBERS, qty=PRICES, price=PRICES, stop=AMOUNTS)
+ORDERS = st.builds(
+    an_order, symbol=WORDS, purpose=st.sampled_from(Purpose), side=st.sampled_from(OrderSide), qty=PRICES,
+    price=st.none() | PRICES, stop=st.none() | AMOUNTS, state=st.sampled_from(OrderState), verdict_id=NUMBERS,
+)  # fmt: skip
+TRADES = st.builds(
+    a_trade, NUMBERS, symbol=WORDS, pnl=AMOUNTS, fees=AMOUNTS, funding=AMOUNTS, risk_usdt=AMOUNTS, qty=PRICES, r=RATIOS,
+    best_r=RATIOS, worst_r=RATIOS, exit_reason=st.sampled_from(ExitReason),
+)  # fmt: skip
+ANSWERS = st.builds(
+    AgentAnswer, agent=WORDS, status=WORDS | st.just("OK"), vote=WORDS, p_win=st.none() | st.floats(-1, 2), text=WORDS,
+    against=WORDS,
+)  # fmt: skip
+VERDICTS = st.builds(
+    a_verdict, st.integers(1, 2**53), symbol=WORDS, approved=st.booleans(), gate=WORDS, council=WORDS, qty=PRICES,
+    reasons=st.lists(WORDS, max_size=12).map(tuple), answers=st.lists(ANSWERS, max_size=8).map(tuple),
+    equity=AMOUNTS, risk_usdt=AMOUNTS, size_modifier=st.floats(0, 1), atr=st.none() | RATIOS, r_distance=RATIOS,
+)  # fmt: skip
+STATUSES = st.builds(
+    a_status, badge=WORDS, leverage=st.floats(0, 1000), positions=st.lists(POSITIONS, max_size=40).map(tuple),
+    entries=st.lists(ENTRIES, max_size=8).map(tuple), orders=st.lists(ORDERS, max_size=40).map(tuple),
+    gates=st.lists(WORDS, max_size=12).map(tuple), symbols=st.lists(WORDS, max_size=8).map(tuple), lost=WORDS,
+    cash=AMOUNTS, equity=AMOUNTS, initial_equity=AMOUNTS, day_pnl=AMOUNTS, open_risk=st.floats(0, 100),
+)  # fmt: skip
+EVENTS = st.lists(samples.every_event(), max_size=60).map(tuple)
+STORIES = st.builds(Story, verdict=VERDICTS, outcome=WORDS | st.just("closed"), events=EVENTS)
+
+
+@given(STATUSES, st.none() | st.floats(0, 1), LOOKS)
+def test_how_things_stand_is_always_a_message(status: Status, limit: float | None, look: Look) -> None:
+    """/status, /balance and /orders, whatever is open, in tables of at most 34 columns."""
+    accepted(status_view(status, UTC, limit))
+    paid = Paid(fees=status.cash, funding=status.equity, moved=status.day_pnl)
+    accepted(views.balance_view(status, paid, look))
+    accepted(views.orders_view(status, look))
+
+
+@given(st.lists(TRADES, max_size=30), st.lists(POSITIONS, max_size=5), LOOKS)
+def test_results_are_always_messages(closed: list[TradeClosed], positions: list[PositionView], look: Look) -> None:
+    """/trades, /profit, /performance and the periods."""
+    accepted(views.trades_view(closed, positions, look))
+    totals, symbols, reasons = Totals(), by_symbol(), by_reason()
+    for trade in closed:
+        totals.add(trade)
+        symbols.add(trade)
+        reasons.add(trade)
+    accepted(views.profit_view(totals, Span(words="today", equity=totals.pnl), totals.r, look))
+    accepted(views.periods_view([(date(2026, 7, 21), totals)], "month", look))
+    if closed:
+        accepted(views.performance_view(symbols.ranked(), reasons.ranked(), look))
+
+
+@given(STORIES, st.none() | POSITIONS, LOOKS)
+def test_one_decision_is_always_a_message(story: Story, position: PositionView | None, look: Look) -> None:
+    """/trade and /why, whatever agents wrote and whatever happened."""
+    accepted(views.trade_view(story, position, look))
+    accepted(views.why_view(story, look))
+
+
+@given(st.lists(VERDICTS, max_size=30), LOOKS)
+def test_the_council_is_always_a_message(verdicts: list[VerdictReached], look: Look) -> None:
+    """/verdicts and /council, whatever the agents are called."""
+    accepted(views.verdicts_view([(event, event.gate) for event in verdicts], look))
+    board = Scoreboard({event.verdict_id: Result(won=True, r=event.r_distance) for event in verdicts})
+    for event in verdicts:
+        board.add(event)
+    accepted(views.council_view(board, 3, look))
+
+
+COUNTS = st.dictionaries(WORDS, st.integers(0, 10**7), max_size=8)
+
+
+@given(COUNTS, COUNTS, COUNTS, st.none() | WORDS, LOOKS)
+def test_the_funnel_is_always_a_message(
+    dropped: dict[str, int], rejected: dict[str, int], outcomes: dict[str, int], symbol: str | None, look: Look
+) -> None:
+    """Whatever the reasons are called."""
+    accepted(views.whynot_view(Funnel(dropped=dropped, rejected=rejected, outcomes=outcomes), symbol, "soon", look))
+
+
+@given(st.lists(st.tuples(WORDS, st.booleans(), WORDS), max_size=60), LOOKS)
+def test_the_program_is_always_a_message(checks: list[tuple[str, bool, str]], look: Look) -> None:
+    """/health, /logs and /version, whatever stands in a log."""
+    accepted(views.health_view(checks, look))
+    accepted_log(views.logs_view([line for _, _, line in checks], look))
+    accepted(views.version_view([(name, line) for name, _, line in checks], look))
+
+
+def accepted_log(text: str) -> None:
+    """A log's lines are as long as they are: only markup and length count."""
+    assert 0 < utf16_length(parse_html(text).text) <= LIMIT
+
+
+@given(st.floats(-1e12, 1e12), st.floats(-1e12, 1e12), st.none() | st.floats(0, 1), LOOKS)
+def test_a_caption_fits_below_a_picture(first: float, last: float, fall: float | None, look: Look) -> None:
+    """At most 1,024 characters."""
+    course = Course(first=first, last=last, fall=fall, closes=2, began=NOON, moved=Decimal(1))
+    accepted(views.equity_view(course, "in 30 days", look), CAPTION_LIMIT)
+
+
+# Tables and buttons
+
+
+def columns_of_tables() -> Iterator[tuple[Column, ...]]:
+    from bot.views import account, decisions, results
+
+    for module in (account, decisions, results):
+        for value in vars(module).values():
+            if isinstance(value, tuple) and value and all(isinstance(each, Column) for each in value):
+                yield value
+
+
+def test_no_table_can_outgrow_the_screen() -> None:
+    """The widest values of all columns with their gaps take at most 34 columns."""
+    tables = list(columns_of_tables())
+    assert len(tables) >= 5
+    for columns in tables:
+        assert sum(max(each.most, len(each.title)) for each in columns) + len(columns) - 1 <= WIDTH
+
+
+@given(st.lists(st.lists(WORDS, min_size=3, max_size=3), max_size=5), st.lists(WORDS, max_size=2))
+def test_a_table_keeps_its_columns(cells: list[list[str]], foot: list[str]) -> None:
+    """Every row has one line, whatever its values hold."""
+    columns = (Column("NAME", 10, left=True), Column("A", 8), Column("B", 8))
+    shown = accepted(table(columns, cells, *foot))
+    assert len(shown.text.split("\n")) == 2 + len(cells) + (1 + len(foot) if foot else 0)
+
+
+@given(WORDS, st.integers(1, 34))
+def test_a_cell_fits(text: str, most: int) -> None:
+    """At most as many columns as it has, never empty."""
+    assert 0 < seen(cell(text, most)) <= max(width(cell(text, most)), 1) <= most
+
+
+@given(st.floats() | st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**40), max_value=10**40))
+def test_numbers_fit_their_columns(value: float | Decimal) -> None:
+    """Whatever they are."""
+    assert len(amount(value)) <= 7
+    assert len(multiple(float(value))) <= 5
+    assert len(per_cent(value)) <= 3
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(41.2, "+41.20"), (-0.001, "+0.00"), (1234.56, "+1234.6"), (-99999.9, "-100000"), (1e6, "+1000k"),
+     (2.5e8, "+250.0M"), (float("nan"), "–"), (1e30, "–")],
+)  # fmt: skip
+def test_amounts_keep_what_digits_they_can(value: float, shown: str) -> None:
+    """Two behind the point, then fewer, then thousands."""
+    assert amount(value) == shown
+
+
+@given(WORDS, WORDS)
+def test_a_button_is_one_that_telegram_takes(text: str, data: str) -> None:
+    """Its data at most 64 bytes and printable; else there is no button."""
+    for each in button(text, "chart", data):
+        assert 0 < units(each["text"]) <= 32
+        assert 0 < len(each["data"].encode()) <= 64
+
+
+def test_buttons_stand_in_rows() -> None:
+    """None when there is none."""
+    four = [button(str(number), number) for number in range(4)]
+    assert [len(row) for row in rows(*four) or []] == [3, 1]
+    assert rows(button("x", "y" * 65)) is None
+
+
+@given(WORDS, st.integers(1, 300))
+def test_labels_and_log_lines_are_capped(text: str, cap: int) -> None:
+    """A label is one line and never empty; a log line parses as what it says."""
+    assert 0 < units(label(text, cap)) <= cap
+    assert "\n" not in label(text, cap)
+    assert units(plain(verbatim(text, cap))) <= cap
+
+
+def test_a_fill_of_another_story_is_not_needed() -> None:
+    """Slippage is weighted by size; without a figure there is a dash."""
+    fills: tuple[OrderFilled, ...] = (a_fill(slippage_bp=None),)
+    said = lines(views.trade_view(a_story(events=(*fills, a_trade())), None, LOOK))
+    assert said[5].startswith("Slippage – ")

@@ -144,6 +144,23 @@ def marked(number: int = 0, *, exposed: bool = False) -> events.EquityMarked:
     )
 
 
+def settings_changed() -> events.SettingsChanged:
+    """Two settings changed in the chat."""
+    values, old = {"risk_per_trade": 0.005, "cooldown_bars": 3.0}, {"risk_per_trade": 0.01, "cooldown_bars": 0.0}
+    return events.SettingsChanged(at=START, values=values, old=old, by="ann", command="update:7")
+
+
+def symbols_changed() -> events.SymbolsChanged:
+    """A symbol muted in the chat."""
+    return events.SymbolsChanged(at=START, muted=("ETHUSDT",), by="ann", command="update:7")
+
+
+def command_done() -> events.CommandDone:
+    """The proof of a panic."""
+    found = ("closed 0.010 of BTCUSDT at 63,410.1, -1.20 USDT", "asked the exchange at 12:00:01 UTC: 0 positions")
+    return events.CommandDone(at=START, name="panic", done=True, found=found, by="ann", command="update:7")
+
+
 def every_event() -> st.SearchStrategy[Event]:
     """Any event with any content that its type hints allow."""
     return st.one_of([built(cls) for cls in every_event_class()])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from storage.database import Database, open_database
 from storage.journal import SqlJournal
-from storage.outbox import NewMessage, Outbox
+from storage.outbox import Amendment, Media, NewMessage, Outbox
 from tests.storage import samples
 
 
@@ -150,3 +150,89 @@ async def test_accounts_have_outboxes_of_their_own(db: Database) -> None:
     await one.put([message("a")])
     await two.put([message("a")])
     assert len(await send_all(one)) == len(await send_all(two)) == 1
+
+
+async def test_a_change_before_the_message_went_out_goes_out_with_it(db: Database) -> None:
+    """One message, with everything that was added meanwhile."""
+    outbox = Outbox(db, "paper")
+    picture = Media(kind="photo", name="a.png", data=b"png")
+    await outbox.put([message("a"), Amendment(key="a", step="filled"), Amendment(key="a", text="b", media=picture)])
+    found = await outbox.next()
+    assert found is not None
+    assert (found.text, found.steps, found.media) == ("b", ("filled",), picture)
+    assert (found.revision, found.chat_message_id) == (2, None)
+    await outbox.sent(found.id, 1001, found.revision)
+    assert await outbox.next() is None
+
+
+async def test_a_change_of_what_the_chat_has_makes_an_edit(db: Database) -> None:
+    """Of one message, however many changes came; buttons and text that were not named stay."""
+    outbox = Outbox(db, "paper")
+    buttons = [[{"text": "Why", "data": "why 1"}]]
+    await outbox.put([NewMessage(key="a", chat_id=7, text="card", buttons=buttons)])
+    await send_all(outbox)
+    await outbox.put([Amendment(key="a", step="filled"), Amendment(key="a", step="closed", priority=31)])
+    found = await outbox.next()
+    assert found is not None
+    assert (found.text, found.steps, found.buttons) == ("card", ("filled", "closed"), buttons)
+    assert (found.chat_message_id, found.priority) == (1001, 31)
+    assert await outbox.pending() == 1
+    await outbox.sent(found.id, 1001, found.revision)
+    assert await outbox.pending() == 0
+    assert await outbox.key_of(7, 1001) == "a"
+    assert await outbox.key_of(8, 1001) is None
+
+
+async def test_a_change_while_the_message_is_on_its_way_is_not_lost(db: Database) -> None:
+    """What was sent is the older revision: the newer one waits as an edit."""
+    outbox = Outbox(db, "paper")
+    await outbox.put([message("a")])
+    first = await outbox.next()
+    assert first is not None
+    await outbox.put([Amendment(key="a", step="filled")])
+    await outbox.sent(first.id, 1001, first.revision)
+    edit = await outbox.next()
+    assert edit is not None
+    assert (edit.steps, edit.chat_message_id) == (("filled",), 1001)
+
+
+async def test_pictures_leave_the_database_once_the_chat_has_them(db: Database) -> None:
+    """And a later change is one of the caption."""
+    outbox = Outbox(db, "paper")
+    await outbox.put([NewMessage(key="a", chat_id=7, text="caption", media=Media(kind="photo", name="a", data=b"x"))])
+    await send_all(outbox)
+    await outbox.put([Amendment(key="a", text="later")])
+    edit = await outbox.next()
+    assert edit is not None
+    assert (edit.media, edit.pictured, edit.text) == (None, True, "later")
+
+
+async def test_an_edit_that_the_chat_refuses_leaves_the_message(db: Database) -> None:
+    """Replies still find it; an unknown or dead message takes no change."""
+    outbox = Outbox(db, "paper")
+    await outbox.put([message("a"), message("dead")])
+    first = await outbox.next()
+    assert first is not None
+    await outbox.sent(first.id, 1001)
+    second = await outbox.next()
+    assert second is not None
+    await outbox.failed(second.id, "chat not found", permanent=True)
+    await outbox.put([Amendment(key=key, step="x") for key in ("a", "dead", "nowhere")])
+    edit = await outbox.next()
+    assert edit is not None
+    assert edit.key == "a"
+    await outbox.failed(edit.id, "message to edit not found", permanent=True)
+    assert await outbox.pending() == 0
+    await outbox.put([message("reply", thread="a")])
+    assert await send_all(outbox) == [("reply", 1001)]
+
+
+async def test_an_edit_of_the_root_does_not_hold_up_its_thread(db: Database) -> None:
+    """A reply needs the root's message id, not its newest text."""
+    outbox = Outbox(db, "paper")
+    await outbox.put([message("root")])
+    await send_all(outbox)
+    await outbox.put([Amendment(key="root", step="filled"), message("reply", thread="root")])
+    found = await outbox.next()
+    assert found is not None
+    assert (found.key, found.reply_to) == ("reply", 1001)

@@ -21,7 +21,7 @@ import pytest
 from storage.memory import MemoryJournal
 from trading import risk
 from trading.council.guards import Guards, PageGuards
-from trading.desk import Desk
+from trading.desk import Desk, Retune
 from trading.errors import Rejected
 from trading.events import Event, OrderFilled, OrderIntended, TradeClosed
 from trading.exchange.simulated.books import Fill, FillKind, NewOrder, Order, TimeInForce
@@ -49,7 +49,7 @@ from trading.portfolio import Book
 from trading.ports import BarsClosed, Brief, Broker, Council, Deliberation, Journal, MarketData, Recorded
 from trading.risk import Approved, Sized
 from trading.signals import Reading, SignalSource
-from trading.trader import QueueInbox, Trader, load_book
+from trading.trader import Looks, QueueInbox, Trader, load_book
 
 HOUR_MS = 3_600_000
 START_MS = 1_700_006_400_000  # 2023-11-15 00:00 UTC, a funding settlement
@@ -165,7 +165,7 @@ class Script:
 
     def window(self, symbol: str, bars: int) -> CandleSeries:
         """The bars up to the one read last."""
-        row = self._rows[symbol]
+        row = self._rows.get(symbol, -1)
         return self._series[symbol].between(row + 1 - bars, row + 1)
 
 
@@ -287,6 +287,10 @@ class Parts:
     market: Callable[[MemoryExchange], MarketData] | None = None
     inbox: QueueInbox | None = None
     clock: SimulatedClock | None = None
+    looks: Looks | None = None
+    retune: Callable[[Session], Retune] | None = None
+    speed: float = 0.0
+    absent: bool = False
 
 
 class MarketClock(SimulatedClock):
@@ -304,7 +308,8 @@ class Session:
         stage, self.world = world.stage, world
         self.inbox = parts.inbox or QueueInbox()
         self.clock, self.pace = parts.clock or SimulatedClock(haste=1000), ReleasePace()
-        self.market = Market(world.venue, FileFeed(stage.series), self.pace, self.clock, self.inbox.put)
+        feed, speed = FileFeed(stage.series), parts.speed
+        self.market = Market(world.venue, feed, self.pace, self.clock, self.inbox.put, speed=speed)
         self.market.start_at(max(world.venue.now, utc(stage.start_ms)))
         self.exchange = MemoryExchange(world.venue, self.market, self.inbox, "uid-1")
         data: MarketData = parts.market(self.exchange) if parts.market else self.exchange
@@ -325,8 +330,12 @@ class Session:
             clock=self.clock,
             sequence=sequence,
             commit_behind=True,
+            absent=parts.absent,
         )
-        self.trader = Trader(self.desk, self.inbox, self.pace, badge="TEST", quotes=world.venue.last)
+        if parts.retune:
+            self.desk.retune = parts.retune(self)
+        quotes = world.venue.last
+        self.trader = Trader(self.desk, self.inbox, self.pace, badge="TEST", quotes=quotes, looks=parts.looks)
 
     @classmethod
     async def begin(cls, world: World, **parts: Any) -> Session:
@@ -344,8 +353,12 @@ class Session:
         await self.trader.start(self.clock.now(), missed)
 
     async def run(self) -> None:
-        """Start, then trade to the end of the bars; the market stops when the trader dies."""
+        """Start, then trade."""
         await self.start()
+        await self.trade()
+
+    async def trade(self) -> None:
+        """Trade to the end of the bars; the market stops when the trader dies."""
         walking = asyncio.create_task(self.market.run())
         trading = asyncio.create_task(self.trader.run())
         try:

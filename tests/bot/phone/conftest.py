@@ -11,7 +11,10 @@ from aiohttp import ClientSession
 from telegram import Bot
 
 from bot.phone import DEFAULT_TOKEN, Phone
+from tests.bot.phone.browser import chat, chromium
 from tests.bot.phone.driver import Human
+
+__all__ = ["bot", "chat", "chromium", "human", "phone", "picture", "session"]
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from trading.exchange.bybit.objects import (
 )
 from trading.exchange.bybit.outcomes import DUPLICATE_LINK_ID, NO_SUCH_ORDER, UNKNOWN_SYMBOL
 from trading.exchange.bybit.rest import BybitRest
+from trading.exchange.bybit.streams import StreamView
 from trading.model import (
     MILLISECOND,
     AccountSnapshot,
@@ -106,6 +107,10 @@ class BybitExchange:
     @delivered_up_to.setter
     def delivered_up_to(self, close: datetime | None) -> None:
         self._feed.delivered_up_to = close
+
+    def streams(self) -> list[StreamView]:
+        """The streams as they are now."""
+        return self._feed.views()
 
     async def start(self) -> None:
         """Open the streams; returns once both are up, however long that takes."""

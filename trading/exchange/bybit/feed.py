@@ -30,7 +30,7 @@ from trading.exchange.bybit.objects import (
     objects_of,
     order_of,
 )
-from trading.exchange.bybit.streams import Frame, Plan, Stream
+from trading.exchange.bybit.streams import Frame, Plan, Stream, StreamView
 from trading.model import MILLISECOND
 from trading.ports import ConnectionLost, ConnectionRestored, Inbox, OrderUpdated
 
@@ -84,6 +84,10 @@ class Feed:
             on_up=lambda: self._on_up(name),
             on_down=lambda reason: self._on_down(name, reason),
         )
+
+    def views(self) -> list[StreamView]:
+        """Both streams as they are now."""
+        return [stream.view for stream in self._streams]
 
     async def start(self) -> None:
         """Open both streams; returns when they are acknowledged and what was missed is delivered."""

@@ -233,6 +233,16 @@ class Socket(WebSocket):  # type: ignore[misc]
             self._raw.close()  # websocket-client leaves it open after an orderly close
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamView:
+    """A stream as people see it: `silence` is the seconds since anything was heard on its connection."""
+
+    name: str
+    up: bool
+    silence: float | None
+    trouble: str
+
+
 class Stream:
     """The supervisor. `on_frame`, `on_up` and `on_down(reason)` are called on the loop, the last two in turns."""
 
@@ -253,6 +263,13 @@ class Stream:
         self._told: str | None = None  # the complaint in the log, told once until it is up again
         self._since = 0.0
         self._leaving: threading.Thread | None = None
+        self._link: Link | None = None
+
+    @property
+    def view(self) -> StreamView:
+        """How it is now."""
+        silence = None if self._link is None else time.monotonic() - self._link.heard_at
+        return StreamView(name=self._plan.name, up=self._up, silence=silence, trouble=self._told or "")
 
     async def run(self) -> NoReturn:
         """Keep the stream open until cancelled."""
@@ -283,6 +300,7 @@ class Stream:
         """One connection, from its first packet to its end, which is raised."""
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         link = Link(deliver=partial(_on_loop, loop, self._on_frame), on_end=partial(_on_loop, loop, ended.set))
+        self._link = link
         try:
             socket = await in_thread(partial(_open, self._plan, link))
             self._report_up()

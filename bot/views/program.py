@@ -1,0 +1,49 @@
+"""How the program itself is: health, log, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from bot.cards import Look
+from bot.text import LIMIT, counted, fitted, own, prose, units, verbatim, visible, word
+
+_LINE: Final = 300
+
+
+def health_view(checks: Sequence[tuple[str, bool, str]], look: Look) -> str:
+    """Every check; what is not well comes first and stands in the first line."""
+    if not checks:
+        return f"{look.lead} <b>nothing is known</b> of the program's health yet"
+    bad = [name for name, well, _ in checks if not well]
+    head = f"{look.lead} <b>healthy</b>, {counted(len(checks), 'check')}"
+    if bad:
+        named = ", ".join(word(name) for name in bad[:5])
+        head = f"{look.lead} <b>{len(bad)} of {len(checks)} not well: {named}</b>"
+    ordered = sorted(checks, key=lambda each: each[1])
+    lines = [f"{'ok' if well else '<b>BAD</b>'} {word(name, 40)}: {prose(line, 200)}" for name, well, line in ordered]
+    return fitted([head, *lines])
+
+
+def logs_view(lines: Sequence[str], look: Look) -> str:
+    """The last lines of the log, the newest last; where they are too many, the oldest give way."""
+    if not lines:
+        return f"{look.lead} <b>the log is empty</b> so far"
+    room = LIMIT - units(f"{look.lead} {len(lines)} lines, the newest last\n") - 40
+    kept: list[str] = []
+    for line in reversed(lines):
+        shown = verbatim(line, _LINE)
+        room -= visible(shown) + 1
+        if room < 0:
+            break
+        kept.insert(0, shown)
+    return f"{look.lead} <b>log</b>: {counted(len(kept), 'line')}, the newest last\n<pre>{chr(10).join(kept)}</pre>"
+
+
+def version_view(versions: Sequence[tuple[str, str]], look: Look) -> str:
+    """What runs, in which version; the program itself comes first."""
+    if not versions:
+        return f"{look.lead} <b>no version is known</b>"
+    name, number = versions[0]
+    head = f"{look.lead} <b>{word(name, 40)} {own(number, 80)}</b>"
+    return fitted([head, *(f"{word(name, 40)} {own(number, 120)}" for name, number in versions[1:])])

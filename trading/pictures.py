@@ -1,0 +1,185 @@
+"""What a chart shows, as plain data: whoever knows the records composes it, whoever has a painter draws it.
+
+All times are ms UTC of market time, prices and money float64: pictures are for eyes, never for decisions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, Protocol
+
+import numpy as np
+
+from trading.errors import BadInput
+from trading.model import CandleSeries, FloatArray, IntArray
+
+Theme = Literal["dark", "light"]
+MOST: Final = 5_000  # candles, bars or rows of one picture: a phone shows no more
+BUCKETS: Final = 900  # about as many as a phone's chart is wide in pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EquityPicture:
+    """The account over time with its drawdown below. `time` and `equity` (USDT) have one length, at least 2.
+
+    `facts` are short label-value pairs beside the title: ("Return", "+4.2%"). `zone` names the zone of the axis.
+    """
+
+    title: str
+    time: IntArray
+    equity: FloatArray
+    start: float
+    facts: tuple[tuple[str, str], ...] = ()
+    zone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BarsPicture:
+    """Results by period as bars, oldest first: profit up, loss down, the running total as a line."""
+
+    title: str
+    labels: tuple[str, ...]
+    values: tuple[float, ...]
+    unit: str = "USDT"
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankPicture:
+    """Results by name (symbol, exit reason) as horizontal bars, the best first; `notes` stand at each bar's end."""
+
+    title: str
+    groups: tuple[tuple[str, tuple[tuple[str, float, str], ...]], ...]  # (heading, ((label, value, note), …))
+    unit: str = "USDT"
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Line:
+    """An indicator: one value per candle, NaN where it is undefined. `pane` is `price` or the name of one below.
+
+    Lines of one name are one indicator: they share a colour and an entry in the legend, and of two or more of them
+    in the price pane the first and the last enclose a shaded band.
+    """
+
+    name: str
+    values: FloatArray
+    pane: str = "price"
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """A price drawn from a time on to the right edge: an entry, a stop, a take profit."""
+
+    name: str
+    price: float
+    kind: Literal["entry", "stop", "target", "last"]
+    since: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Something that happened at a price: a fill on the way in or out. `won` colours an exit."""
+
+    time: int
+    price: float
+    kind: Literal["long", "short", "exit"]
+    text: str = ""
+    won: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CandlePicture:
+    """Candles with indicators, levels and marks. `guides` are constant lines of a pane below: {"RSI 14": (25, 75)}.
+
+    `volume` gives the traded volume a pane of its own, unless nothing was traded at all.
+    """
+
+    title: str
+    series: CandleSeries
+    lines: tuple[Line, ...] = ()
+    levels: tuple[Level, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    guides: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    facts: tuple[tuple[str, str], ...] = ()
+    zone: str = "UTC"
+    volume: bool = True
+
+
+Picture = EquityPicture | BarsPicture | RankPicture | CandlePicture
+
+
+def drawdown(equity: FloatArray, start: float) -> FloatArray:
+    """How far each point lies below the highest so far, as a fraction at most 0; `start` counts as a peak."""
+    peak: FloatArray = np.maximum.accumulate(equity)
+    np.maximum(peak, start, out=peak)
+    nothing = peak <= 0  # of which there is no share
+    share = np.divide(equity, peak, out=peak, where=~nothing)
+    share -= 1.0
+    share[nothing] = 0.0
+    return share
+
+
+def deepest(equity: FloatArray, start: float) -> tuple[int, int]:
+    """Rows of the peak and of the trough of the largest drawdown; the peak is -1 where `start` is it."""
+    trough = int(np.argmin(drawdown(equity, start)))
+    peak = int(np.argmax(equity[: trough + 1]))
+    return (peak if equity[peak] > start else -1), trough
+
+
+def thinned(picture: Picture) -> Picture:
+    """The same picture with no more points than can be seen; `BadInput` for one that nobody could read.
+
+    An equity curve keeps the first, lowest and highest point of each bucket and the ends of its largest drawdown, so
+    that no extreme is lost. Points that are not finite are left out. 300,000 points take a few milliseconds.
+    """
+    if isinstance(picture, EquityPicture):
+        return _thinned_curve(picture)
+    count = _size(picture)
+    if not 0 < count <= MOST:
+        raise BadInput(f"a picture shows 1 to {MOST:,} rows and this would be {count:,}: choose another period")
+    return picture
+
+
+def _size(picture: BarsPicture | RankPicture | CandlePicture) -> int:
+    if isinstance(picture, CandlePicture):
+        return len(picture.series)
+    if isinstance(picture, BarsPicture):
+        return len(picture.values)
+    return sum(len(rows) for _, rows in picture.groups)
+
+
+def _thinned_curve(picture: EquityPicture) -> EquityPicture:
+    time, equity = picture.time, picture.equity
+    if not (finite := np.isfinite(equity)).all():
+        time, equity = time[finite], equity[finite]
+    if len(equity) < 2:
+        raise BadInput("an equity curve needs at least 2 points: the next ones come with the next closed bars")
+    if len(equity) > 5 * BUCKETS:
+        kept = _extremes(equity, picture.start)
+        time, equity = time[kept], equity[kept]
+    return replace(picture, time=time, equity=equity)
+
+
+def _extremes(equity: FloatArray, start: float) -> IntArray:
+    size = len(equity) // BUCKETS
+    whole = equity[: len(equity) // size * size].reshape(-1, size)
+    first = np.arange(len(whole), dtype=np.int64) * size
+    rest = np.arange(whole.size, len(equity), dtype=np.int64)
+    ends = np.array([*deepest(equity, start), len(equity) - 1], np.int64)
+    rows = np.concatenate((first, first + whole.argmin(axis=1), first + whole.argmax(axis=1), rest, ends[ends >= 0]))
+    rows.sort()  # numpy's `unique` takes 14 ms when it is first called
+    return rows[np.diff(rows, prepend=-1) > 0]
+
+
+class Painter(Protocol):
+    """Draws pictures away from the event loop. `Transient` when it cannot be done now; trading never waits for it.
+
+    `BadInput` says what to choose instead of a picture that nobody could read; `Rejected` means that this very
+    picture cannot be drawn at all.
+    """
+
+    async def paint(self, picture: Picture, theme: Theme) -> bytes:
+        """A PNG for a phone: at most 10 MB, width + height at most 10,000 pixels."""
+        ...
