@@ -55,7 +55,7 @@ T = TypeVar("T")
 HERE = Path(__file__).resolve().parent
 WARM_UP_BARS = 2400
 SYNTHETIC_BARS = 8192
-SPARKLINE_BARS = 60
+SPARKLINE_BARS = 240
 
 
 # ---------------------------------------------------------------------------------------------- the command line
@@ -77,8 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
     candle_options(run)
     speed_option(run)
     shown = run.add_mutually_exclusive_group()
-    shown.add_argument("--dashboard", action="store_true", help="status lines in the terminal (the default)")
-    shown.add_argument("--no-dashboard", action="store_true", help="no status lines")
+    shown.add_argument("--dashboard", action="store_true", help="a picture on a terminal, else plain lines (default)")
+    shown.add_argument("--no-dashboard", action="store_true", help="neither")
     run.set_defaults(action=run_command)
 
     replay = commands.add_parser("replay", help="candle files through strategy, council and venue; no chat")
@@ -513,14 +513,19 @@ def speed_of(plan: Plan, args: argparse.Namespace) -> float:
 
 
 def start_logging(level: str) -> None:
-    """Plain lines on stderr."""
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", force=True)
+    """Plain lines of that level on stderr; other listeners (the chat's /logs) hear from INFO on."""
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", force=True)
+    root = logging.getLogger()
+    for handler in root.handlers:
+        handler.setLevel(level)
+    root.setLevel(min(logging.INFO, logging.getLevelNamesMapping()[level]))
     for chatty in ("alembic", "httpx", "httpcore", "apscheduler", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, lines: bool) -> None:
     """Open everything in order, trade until asked to stop or the feed ends, close in the opposite order."""
+    from bot.terminal import beside
     from research.report import Outcome
     from storage.database import open_database
 
@@ -547,11 +552,11 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, li
             return
         stack.push_async_callback(session.office.stop)
         await session.office.start()
-        if lines:
-            display = await make_display(place, session, link, chat)
-            stack.push_async_callback(ended, asyncio.create_task(display.run(), name="display"))
-        over = await trade(session, paper, stop)
-        if over and await unless(stop, drained(session.office)):
+        async with contextlib.AsyncExitStack() as shown:
+            if lines:
+                await shown.enter_async_context(beside(await make_display(place, session, link, chat)))
+            complete = await trade(session, paper, stop) and await unless(stop, drained(session.office))
+        if complete:
             if paper is not None:
                 paper.finish()
             with Outcome(plan.symbols) as outcome:
@@ -796,13 +801,7 @@ class Session:
     journal: SqlJournal
     journal_start: int
     book: Book
-    source: RollingWindow
     office: Office
-
-    def closes(self, symbol: str) -> list[float]:
-        """The last closes of a symbol."""
-        window = self.source.window(symbol, SPARKLINE_BARS)
-        return [float(close) for close in window.close]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -822,7 +821,7 @@ class Place:
     @property
     def real_time(self) -> bool:
         """Does market time go with the wall's?"""
-        return self.settings.exchange != "paper" or self.settings.feed == "live" or self.speed == 1
+        return self.settings.exchange != "paper" or (self.settings.feed == "live" and not self.plan.files)
 
 
 async def open_session(place: Place, link: Link, met: Introduction) -> Session:
@@ -848,7 +847,6 @@ async def open_session(place: Place, link: Link, met: Introduction) -> Session:
     await trader.start(floor.clock.now(), missed)
     return Session(
         account=account,
-        source=source,
         inbox=link.inbox,
         trader=trader,
         journal=journal,
@@ -1042,17 +1040,19 @@ def open_building(
     from research.studio import Studio
     from storage.database import database_file, database_url
 
-    keys = [key for key in settings.keys if settings.bybit_key]  # the paper exchange's own are no secret
-    redact = Redaction([chat.token, *keys])
+    keys = settings.keys if settings.bybit_key else ()  # the paper exchange's own are no secret
+    url = database_url(database_of(settings))
+    redact = Redaction([chat.token, *keys, url.password or ""])
     log = LogRing(redact)
     logging.getLogger().addHandler(log)
     stack.callback(logging.getLogger().removeHandler, log)
+    file = database_file(url) if url.get_backend_name() == "sqlite" else None
     studio = Studio()
     stack.push_async_callback(studio.close)
     return Building(
         database=database,
-        file=database_file(database_url(database_of(settings))),
-        folder=settings.data_dir,
+        file=file,
+        folder=file.parent if file else settings.data_dir,
         token=chat.token,
         api_url=chat.api_url,
         paced=not chat.embedded,
@@ -1067,7 +1067,8 @@ def open_building(
 
 
 def make_office(place: Place, link: Link, journal: SqlJournal, trader: Trader, seat: Seat) -> Office:
-    """What serves people around this trader. At full speed nobody looks at a chart of every decision."""
+    """What serves people around this trader. At full speed nobody looks at a chart of every decision; an account that
+    has not been met has no days to report."""
     from bot.office import Office
 
     return Office(
@@ -1082,8 +1083,9 @@ def make_office(place: Place, link: Link, journal: SqlJournal, trader: Trader, s
         clock=link.clock,
         streams=lambda: streams(link, trader),
         fingerprint=place.plan.fingerprint,
-        real_time=place.real_time,
+        real_time=place.real_time and not seat.absent,
         real_money=place.settings.exchange == "live",
+        made_up=place.settings.own_exchange and place.settings.feed != "live",
         illustrated=place.speed > 0 or place.real_time,
     )
 
@@ -1108,7 +1110,7 @@ async def make_display(place: Place, session: Session, link: Link, chat: Chat) -
 
     if not can_be_drawn_on(sys.stdout, os.environ.get("TERM", "")):
         return Terminal(session.journal, session.journal_start, show)
-    from bot.dashboard import Dashboard
+    from bot.dashboard import Dashboard  # rich
     from storage.queries import Records
 
     records = Records(place.building.database, session.account)
@@ -1119,7 +1121,7 @@ async def make_display(place: Place, session: Session, link: Link, chat: Chat) -
         after=await session.journal.last_seq(),
         trades=trades,
         connections=session.office.connections,
-        closes=session.closes,
+        closes=lambda symbol: session.trader.closes(symbol, SPARKLINE_BARS),
         peak=lambda: session.book.peak,
         now=link.clock.now,
         chat=chat.shown,

@@ -8,7 +8,7 @@ so that the card alone tells the whole trade; what it said first is never overwr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from decimal import Decimal
@@ -99,6 +99,7 @@ PUSHED: Final[Mapping[str, Push]] = MappingProxyType(
         "alert": "on",
         "command": "on",
         "settings": "on",
+        "daily": "on",
     }
 )
 """Every kind of message that comes by itself, with how it comes unless the configuration says otherwise."""
@@ -108,7 +109,8 @@ PUSHED: Final[Mapping[str, Push]] = MappingProxyType(
 class Look:
     """How the chat looks: the badge that comes first, the reader's time zone, the charts' theme, what is pushed.
 
-    `real_money`: what is traded is somebody's money, and allowing entries asks for a confirmation.
+    `real_money`: what is traded is somebody's money, and allowing entries asks for a confirmation. `made_up`: prices are
+    no exchange's of now, but synthetic or recorded.
     """
 
     badge: str
@@ -116,6 +118,7 @@ class Look:
     theme: Theme = "dark"
     push: Mapping[str, Push] = field(default_factory=lambda: PUSHED)
     real_money: bool = False
+    made_up: bool = True
 
     @property
     def lead(self) -> str:
@@ -200,7 +203,7 @@ def _verdict_numbers(event: VerdictReached, look: Look) -> list[str]:
 
 def _verdict_voices(event: VerdictReached) -> list[str]:
     lines = [f"Council {word(event.council)}: {_votes(event.answers)}" if event.answers else ""]
-    strongest = _strongest_no(event.answers)
+    strongest = strongest_no(event.answers, event.side)
     if strongest:
         lines.append(f"Strongest no: “{prose(strongest, _SENTENCE)}”")
     told = event.reasons if event.approved else event.reasons[1:]
@@ -222,10 +225,23 @@ def _vote(answer: AgentAnswer) -> str:
     return f"{name} {word(answer.vote)}" + (f" {answer.p_win:.2f}" if answer.p_win is not None else "")
 
 
-def _strongest_no(answers: tuple[AgentAnswer, ...]) -> str:
-    """The counter-argument of whoever believes least in the trade."""
-    against = [answer for answer in answers if answer.against.strip()]
-    return min(against, key=lambda each: 1.0 if each.p_win is None else each.p_win).against if against else ""
+def stance(answer: AgentAnswer, side: Side) -> int:
+    """+1 for a trade on that side, -1 against it, 0 for neither."""
+    vote = answer.vote.upper()
+    if vote in {"APPROVED", "REJECTED"}:
+        return 1 if vote == "APPROVED" else -1
+    return {"LONG": 1, "BULLISH": 1, "SHORT": -1, "BEARISH": -1}.get(vote, 0) * side.sign
+
+
+def strongest_no(answers: Sequence[AgentAnswer], side: Side) -> str:
+    """What the one who believes least in the trade says against it; empty when nobody takes a stand.
+
+    Who is for the trade has its counter-argument in `against`; who is against it, in `text`.
+    """
+    stands = [(answer, stance(answer, side)) for answer in answers if answer.status.upper() == "OK"]
+    said = [(answer.p_win, answer.text if place < 0 else answer.against) for answer, place in stands if place]
+    noes = [(1.0 if odds is None else odds, text.strip()) for odds, text in said if text.strip()]
+    return min(noes, default=(1.0, ""))[1]
 
 
 def fill_card(event: OrderFilled, look: Look) -> str:

@@ -96,7 +96,9 @@ class Conversation:
         )
         self._illustrator = None
         if illustrated:
-            self._illustrator = Illustrator(journal=journal, outbox=outbox, desk=desk, recipients=recipients)
+            self._illustrator = Illustrator(
+                journal=journal, outbox=outbox, desk=desk, recipients=recipients, told=self._notifier.reached
+            )
         self._courier = Courier(outbox=outbox, bot=self.telegram.bot, clock=clock, pace=pace, redact=self.redact)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 

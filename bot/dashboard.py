@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import os
 import signal
 from collections import OrderedDict, deque
@@ -27,6 +26,7 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
+from bot.cards import stance, strongest_no
 from bot.terminal import CaughtLog, LogLine, Screen, Size, Terminal, caught_log, inert, words_of
 from bot.text import UNKNOWN, duration, moment, money, multiple, percent, price, quantity
 from trading import events as ev
@@ -41,6 +41,7 @@ _HISTORY: Final = 300  # events before the start that fill the feed
 _CLOSES: Final = 240  # closes kept of a symbol: the widest chart
 _WIDE: Final = 120  # columns from which two stand side by side
 _TALL: Final = 20  # lines of a section from which it tells all it knows
+_NO_PRICE: Final = 1e18
 _GAP: Final = "  "
 
 Line = list[Segment]
@@ -348,7 +349,7 @@ def _table_row(row: Sequence[Segment], right: str, widths: Sequence[int], shown:
 
 def chart(values: Sequence[float], width: int, height: int = 1) -> list[str]:
     """The last `width` values as columns of blocks, `height` lines from the top; empty lines without values."""
-    shown = [value for value in values if math.isfinite(value)][-width:] if width > 0 else []
+    shown = _last(values, width)
     if not shown:
         return [""] * height
     low, span, steps = min(shown), max(shown) - min(shown), 8 * height - 1
@@ -364,7 +365,7 @@ _DOTS: Final = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # braille, 
 
 def plot(values: Sequence[float], width: int, height: int) -> list[str]:
     """The last values as a line of braille dots, two to a column; `height` lines from the top. Few ones are spread."""
-    shown = _spread_out([value for value in values if math.isfinite(value)][-2 * width :] if width > 0 else [], 2 * width)
+    shown = _spread_out(_last(values, 2 * width), 2 * width)
     cells = [[_NO_DOT] * width for _ in range(height)]
     low, span, steps = min(shown, default=0.0), max(shown, default=0.0) - min(shown, default=0.0), 4 * height - 1
     before: int | None = None
@@ -374,6 +375,11 @@ def plot(values: Sequence[float], width: int, height: int) -> list[str]:
             cells[dot // 4][column // 2] |= _DOTS[column % 2][dot % 4]
         before = row
     return ["".join(map(chr, line)).replace(chr(_NO_DOT), " ") for line in cells]
+
+
+def _last(values: Sequence[float], count: int) -> list[float]:
+    """The last values that can be a price."""
+    return [value for value in values if abs(value) < _NO_PRICE][-count:] if count > 0 else []
 
 
 def _spread_out(values: list[float], count: int) -> list[float]:
@@ -681,7 +687,7 @@ def _facts(market: Market, look: Look) -> list[Segment]:
 def _values(market: Market) -> tuple[float, ...]:
     """The closes and the last price after them."""
     last = () if market.last is None else (float(market.last),)
-    return tuple(each for each in (*market.closes, *last) if math.isfinite(each))
+    return tuple(each for each in (*market.closes, *last) if abs(each) < _NO_PRICE)
 
 
 def _change(values: Sequence[float], look: Look) -> Line:
@@ -881,15 +887,7 @@ def _vote(answer: ev.AgentAnswer, side: Side, look: Look) -> Line:
     if answer.status.upper() != "OK":
         return [Segment(inert(answer.status, 24), look.palette.warn)]
     odds = f" {answer.p_win:.2f}" if answer.p_win is not None else ""
-    return [Segment(f"{inert(answer.vote, 24)}{odds}", look.palette.sign(_stance(answer, side)))]
-
-
-def _stance(answer: ev.AgentAnswer, side: Side) -> int:
-    """+1 for the trade, -1 against it, 0 for neither."""
-    vote = answer.vote.upper()
-    if vote in {"APPROVED", "REJECTED"}:
-        return 1 if vote == "APPROVED" else -1
-    return {"LONG": 1, "BULLISH": 1, "SHORT": -1, "BEARISH": -1}.get(vote, 0) * side.sign
+    return [Segment(f"{inert(answer.vote, 24)}{odds}", look.palette.sign(stance(answer, side)))]
 
 
 def _arguments(event: ev.VerdictReached, look: Look, width: int) -> list[Line]:
@@ -906,17 +904,6 @@ def _arguments(event: ev.VerdictReached, look: Look, width: int) -> list[Line]:
         lines.append([Segment("  "), *head, *[Segment(f"  {text}", style) for text in texts[:1]]])
         lines += [[Segment(" " * (_length(head) + 4)), Segment(text, style)] for text in texts[1:]]
     return lines
-
-
-def strongest_no(answers: Sequence[ev.AgentAnswer], side: Side) -> str:
-    """What the one who believes least in the trade says against it; empty when nobody takes a stand.
-
-    Who is for the trade has its counter-argument in `against`; who is against it, in `text`.
-    """
-    stands = [(answer, _stance(answer, side)) for answer in answers if answer.status.upper() == "OK"]
-    said = [(answer.p_win, answer.text if stance < 0 else answer.against) for answer, stance in stands if stance]
-    noes = [(1.0 if odds is None else odds, text.strip()) for odds, text in said if text.strip()]
-    return min(noes, default=(1.0, ""))[1]
 
 
 # ---- the feed

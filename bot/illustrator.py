@@ -7,7 +7,7 @@ a picture. What cannot be drawn in time is left out: the card says it all in wor
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from bot.cards import Look
@@ -29,9 +29,18 @@ _AT_ONCE: Final = 3  # after an outage only the newest decisions are drawn
 
 
 class Illustrator:
-    """One task."""
+    """One task. `told` returns once everything up to a place in the journal has its card: a picture comes after it."""
 
-    def __init__(self, *, journal: SqlJournal, outbox: Outbox, desk: Desk, recipients: Sequence[int]) -> None:
+    def __init__(
+        self,
+        *,
+        journal: SqlJournal,
+        outbox: Outbox,
+        desk: Desk,
+        recipients: Sequence[int],
+        told: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._told = told
         self._journal = journal
         self._outbox = outbox
         self._desk = desk
@@ -46,6 +55,7 @@ class Illustrator:
                 seen = batch[-1].seq
                 messages = await self._drawn(batch)
                 if messages or seen - stored >= _BATCH:
+                    await self._told(seen)
                     await self._outbox.deliver(CURSOR, seen, messages)
                     stored = seen
             if len(batch) < _BATCH:

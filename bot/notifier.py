@@ -177,4 +177,4 @@ class _Days:
 
 
 def _date(trade: TradeClosed) -> date:
-    return trade.exit_time.astimezone(UTC).date()
+    return trade.at.astimezone(UTC).date()

@@ -66,7 +66,8 @@ class Building:
 
 
 class Office:
-    """One trader's. `real_time`: market time is the wall's; `illustrated`: approved decisions get a chart.
+    """One trader's. `real_time`: market time is the wall's; `made_up`: no exchange anywhere knows these prices;
+    `illustrated`: approved decisions get a chart.
 
     `overlay` gives the settings that were changed over `config`; `streams` rows of the exchange's connections.
     """
@@ -87,6 +88,7 @@ class Office:
         fingerprint: str,
         real_time: bool,
         real_money: bool,
+        made_up: bool,
         illustrated: bool,
     ) -> None:
         db = building.database
@@ -96,6 +98,7 @@ class Office:
             theme=config.chat.theme,
             push={**PUSHED, **config.chat.push},
             real_money=real_money,
+            made_up=made_up,
         )
         outbox, records, tickets = Outbox(db, account), Records(db, account), Tickets(db, account)
         samples = EquitySamples(db, account)
@@ -154,6 +157,7 @@ class Office:
             trader=trader,
             records=records,
             tickets=tickets,
+            samples=samples,
             prices=prices,
             painter=building.painter,
             tunable=Tuning(config, overlay),

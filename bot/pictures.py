@@ -259,7 +259,7 @@ def _verdict_facts(event: VerdictReached) -> Facts:
     target = price(event.take_profit) if event.take_profit is not None else "trailing"
     facts = [("Entry", price(event.entry)), ("Stop", price(event.stop)), ("Target", target)]
     if event.approved:
-        facts.append(("Size", quantity(event.qty)))
+        facts.append(("Size", f"{quantity(event.qty)} {event.symbol.removesuffix('USDT')}"))
     elif math.isfinite(event.r_distance):
         facts.append(("1R", price(event.r_distance, _DERIVED)))
     return tuple(facts)

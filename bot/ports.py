@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from bot.access import Caller, Role
 from bot.cards import Look
+from storage.equity import EquitySamples
 from storage.outbox import Buttons, Media
 from storage.queries import Records
 from storage.tickets import Tickets
@@ -122,6 +123,7 @@ class Desk:
     trader: Trader
     records: Records
     tickets: Tickets
+    samples: EquitySamples
     prices: Prices
     painter: Painter
     tunable: Tunable

@@ -834,7 +834,8 @@ class _Frame:
     palette: Palette
     zone: ZoneInfo
     colours: dict[str, str]
-    tags: list[_Tag]
+    levels: list[Level]
+    tags: list[_Tag]  # one for each level
     right: float
     across: tuple[float, float]
 
@@ -888,7 +889,8 @@ def _candles(picture: CandlePicture, palette: Palette) -> Figure:
 
 
 def _framed(picture: CandlePicture, palette: Palette, texts: Sequence[str]) -> _Frame:
-    tags = _price_tags(picture, palette)
+    levels = _levels(picture)
+    tags = [_price_tag(level, picture, palette) for level in levels]
     lower = [text for values in picture.guides.values() for text in labels(np.asarray(values, np.float64))]
     right = _column([*texts, *lower, "100.0", "USDT"], tags)
     bars = len(picture.series)
@@ -902,35 +904,37 @@ def _framed(picture: CandlePicture, palette: Palette, texts: Sequence[str]) -> _
         palette=palette,
         zone=_zone(picture.zone),
         colours=colours,
+        levels=levels,
         tags=tags,
         right=right,
         across=(bars - slots - 0.7, bars - 0.3 + free),
     )
 
 
-def _price_tags(picture: CandlePicture, palette: Palette) -> list[_Tag]:
+def _levels(picture: CandlePicture) -> list[Level]:
     """The levels, and the last close unless a level says it."""
-    series, levels = picture.series, [level for level in picture.levels if math.isfinite(level.price)]
-    last = float(series.close[-1])
+    levels = [level for level in picture.levels if math.isfinite(level.price)]
+    last, at = float(picture.series.close[-1]), int(picture.series.timestamp[-1])
     if math.isfinite(last) and not any(level.kind == "last" for level in levels):
-        levels.append(Level(name="", price=last, kind="last"))
-    rising = series.close[-1] >= series.open[-1]
+        levels.append(Level(name="", price=last, kind="last", since=at))
+    return levels
+
+
+def _price_tag(level: Level, picture: CandlePicture, palette: Palette) -> _Tag:
+    rising = picture.series.close[-1] >= picture.series.open[-1]
     colours = {
         "entry": palette.entry,
         "stop": palette.down,
         "target": palette.up,
         "last": palette.up if rising else palette.down,
     }
-    return [
-        _Tag(
-            value=level.price,
-            text=amount(level.price),
-            colour=colours[level.kind],
-            name=fitted(level.name, 150, bold=True) if level.name and level.kind != "last" else "",
-            filled=level.kind != "last",
-        )
-        for level in levels
-    ]
+    return _Tag(
+        value=level.price,
+        text=amount(level.price),
+        colour=colours[level.kind],
+        name=fitted(level.name, 150, bold=True) if level.kind != "last" else "",
+        filled=level.kind != "last",
+    )
 
 
 def _price_bounds(picture: CandlePicture) -> tuple[float, float]:
@@ -955,12 +959,9 @@ def _price_pane(pane: _Pane, frame: _Frame, values: FloatArray) -> None:
     _bodies(pane, frame)
     for name, colour in frame.colours.items():
         _indicator(pane, [line for line in picture.lines if line.pane == "price" and line.name == name], colour)
-    for level, tag in zip(picture.levels, frame.tags, strict=False):
-        if pane.inside(level.price) == level.price:
-            since = None if level.since is None else frame.bar(level.since)
-            pane.level(level.price, tag.colour, since=since, dashed=level.kind != "last")
-    if len(frame.tags) > len(picture.levels):
-        pane.level(frame.tags[-1].value, frame.tags[-1].colour, since=len(picture.series) - 1, dashed=False)
+    for level, tag in zip(frame.levels, frame.tags, strict=True):
+        since = None if level.since is None else frame.bar(level.since)
+        pane.level(level.price, tag.colour, since=since, dashed=level.kind != "last")
     pane.scale(values, labels(values), frame.tags, unit=_quote(picture.series.symbol))
     _marks(pane, frame)
 

@@ -1,22 +1,27 @@
 """A market without end: seeded candles with everything a strategy should meet, the same ones every time.
 
-The market is made of acts of 480 bars. Every act plays the same scenes, in an order, with directions and sizes of
-its own: ranges, a trend each way, a move that accelerates until it breaks, a price gap, bars without a trade, and
-between them four of the set pieces the anti-knife exists for (a climb on falling volume that ends in a waterfall,
-or a slide that ends in a parabola). An act depends on the seed, the symbol, its number and where the act before it
-ended: bar k is the same however many bars are asked for, and a market can go on where it stopped.
-It is made to show every part of the program soon, and says nothing about what a strategy earns anywhere else.
+The bars are those of a crypto perpetual as a trader knows them: noise with fat tails that comes in clusters, volume
+that goes with it, wicks, the odd gap. Under the noise the market is made of acts of 240 bars, each with the same
+scenes in lengths, sizes and directions of its own. First half: a trend that leaves its mean far behind, rolls over on
+dwindling volume and breaks in a crash (for a fall: a squeeze upwards), which is what the anti-knife exists for; and a
+feint, a break that fails. Second half, in any order: a range, two feints, and a move that feeds on itself until its
+climax is given back.
+
+An act depends on the seed, the symbol, its number and where the act before it ended: bar k is the same however many
+bars are asked for, and a market can go on where it stopped. It is made to show every part of the program soon, and
+says nothing about what a strategy earns anywhere else.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +29,8 @@ from trading.errors import BadInput
 from trading.exchange.simulated.instruments import KNOWN
 from trading.model import MILLISECOND, CandleSeries, FloatArray, millis
 
-ACT = 480
+ACT = 240
+BREAK = 18  # bars of a crash
 START = datetime(2024, 1, 1, tzinfo=UTC)
 START_PRICES = {
     "BTCUSDT": 60_000.0,
@@ -38,38 +44,69 @@ START_PRICES = {
     "AVAXUSDT": 30.0,
     "LTCUSDT": 80.0,
 }
-SIGMA = 0.005  # noise of the log price per bar of four hours; shorter bars have less, by the square root of time
-REVERSION = 0.35  # share of its distance from the start that the price loses per act, so that it stays in bounds
+SIGMA = 0.006  # a move of the log price in four hours; bars of other lengths have it by the square root of time
+TURNOVER = 6e7  # quote currency traded in four hours
+HOME = 130.0  # at this distance from the start, in SIGMA, most moves lead back: the price stays in bounds
 MEMORY = 1 - 2 / 201  # the scenes know how far the price is from a mean of this memory, an EMA of 200 bars
+CLUSTER, EXCITED = 0.94, 0.10  # how long the noise of a bar echoes in the next ones, and how much
+RECOIL = 0.25  # share of a bar's surprise that the next one takes back: without it trends are smoother than real ones
+WICKS = 1.3  # noise within a bar over the noise of its close: bodies are 0.45 of the range, as on recorded candles
+
+
+class _Step(NamedTuple):
+    """One bar of a scene: drift and noise in units of SIGMA, volume relative.
+
+    The bar reaches at least `wick` above its body (below, where it is negative). `pull` is the share of the way to
+    where the scene began that the price goes.
+    """
+
+    drift: float
+    noise: float
+    volume: float
+    wick: float = 0.0
+    pull: float = 0.0
+
+
+_Scene = list[_Step]
+
+
+class _Chance(NamedTuple):
+    """What a bar owes to chance: its surprise (of deviation 1), its change of mood in trading, its gap in SIGMA."""
+
+    surprise: float
+    mood: float
+    gap: float
 
 
 @dataclass(slots=True, kw_only=True)
-class _Scene:
-    """A stretch of bars: drift of the log price and its noise, both in units of SIGMA, and relative volume."""
+class _State:
+    """Where the market stands: the close and its slow mean as distances from the start, in units of SIGMA.
 
-    drift: FloatArray
-    noise: FloatArray
-    volume: FloatArray
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Where:
-    """Where an act begins, in logarithms of the price over the start price: the last close and its slow mean."""
+    `heat` is the logarithm of the noise over a scene's own, `mood` that of the volume; `surprise` is the last bar's.
+    """
 
     close: float = 0.0
     mean: float = 0.0
+    heat: float = 0.0
+    mood: float = 0.0
+    surprise: float = 0.0
+
+    @property
+    def lead(self) -> float:
+        """How far the price is above its mean."""
+        return self.close - self.mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Act:
-    """Bars of one act, prices as logarithms like `_Where`, and where the next act begins."""
+    """Bars of one act, prices as distances like those of `_State`, and where the next act begins."""
 
     open: FloatArray
     high: FloatArray
     low: FloatArray
     close: FloatArray
     volume: FloatArray
-    end: _Where
+    end: _State
 
 
 def synthetic(
@@ -90,22 +127,18 @@ def synthetic(
     price = START_PRICES.get(symbol, 100.0) if start_price is None else start_price
     if not 0 < price < math.inf:
         raise BadInput("a synthetic market needs a start price above 0")
-    scale = SIGMA * math.sqrt(interval_minutes / 240)
-    identity = int.from_bytes(hashlib.sha256(symbol.encode()).digest()[:8], "big")
-    acts: list[_Act] = []
-    for number in range(-(-bars // ACT)):
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, identity, number])))
-        acts.append(_act(rng, acts[-1].end if acts else _Where(), scale))
-    interval = timedelta(minutes=interval_minutes)
+    acts = list(_acts(symbol, seed, -(-bars // ACT)))
+    scale, interval = SIGMA * math.sqrt(interval_minutes / 240), timedelta(minutes=interval_minutes)
     tick, columns = _tick(symbol, price), {}
     for name in ("open", "high", "low", "close"):
         path = np.concatenate([getattr(act, name) for act in acts])[:bars]
-        columns[name] = _on_grid(price * np.exp(path), tick)
+        columns[name] = _on_grid(price * np.exp(scale * path), tick)
+    volume = np.concatenate([act.volume for act in acts])[:bars]
     return CandleSeries(
         symbol=symbol,
         interval=interval,
         timestamp=millis(start) + np.arange(bars, dtype=np.int64) * (interval // MILLISECOND),
-        volume=np.round(np.concatenate([act.volume for act in acts])[:bars] * (6e7 / price), 3),
+        volume=np.round(volume * (TURNOVER * interval_minutes / 240 / price), 3),
         **columns,
     )
 
@@ -127,109 +160,184 @@ def write_candles(series: CandleSeries, path: Path) -> Path:
     return path
 
 
-# The scenes: `rng` is the act's own generator, `side` is +1 upwards and -1 downwards.
+# The scenes of an act. Each is written upwards; `_turned` makes its mirror image.
 
 
-def _level(bars: int, drift: float, noise: float, volume: float) -> _Scene:
-    return _Scene(drift=np.full(bars, drift), noise=np.full(bars, noise), volume=np.full(bars, volume))
+def _steps(
+    bars: int,
+    drift: float | FloatArray,
+    noise: float | tuple[float, float],
+    volume: float | tuple[float, float],
+) -> _Scene:
+    """Bars with the same values, or with values from the first to the second of a pair."""
+    columns = [
+        np.linspace(*values, bars) if isinstance(values, tuple) else np.broadcast_to(values, bars)
+        for values in (drift, noise, volume)
+    ]
+    return [_Step(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def _wave(bars: int, height: float, period: float) -> FloatArray:
-    """The steps of a sine from zero."""
-    return np.diff(height * np.sin(2 * np.pi * np.arange(bars + 1) / period))
+def _turned(scene: _Scene, side: int) -> _Scene:
+    """The scene upwards (1) or downwards (-1)."""
+    return [step._replace(drift=side * step.drift, wick=side * step.wick) for step in scene]
 
 
-def _range(rng: np.random.Generator, bars: int, side: int) -> _Scene:
-    """Waves around a level."""
-    scene = _level(bars, 0.0, 0.8, 1.0)
-    scene.drift = side * _wave(bars, rng.uniform(7.0, 10.0), rng.uniform(22, 32))
-    return scene
+def _range(rng: np.random.Generator, now: _State, bars: int) -> Iterator[_Scene]:
+    """Noise around a level."""
+    yield [_Step(0.0, 1.1, 1.0, pull=rng.uniform(0.05, 0.1))] * bars
 
 
-def _trend(rng: np.random.Generator, bars: int, side: int) -> _Scene:
-    """A run with pullbacks, the last of them the deepest."""
-    scene = _level(bars, rng.uniform(1.0, 1.4), 0.9, 1.2)
-    scene.drift[-8:] = -1.5
-    scene.drift = side * (scene.drift + _wave(bars, 2.0, rng.uniform(9, 15)))
-    return scene
+def _feint(rng: np.random.Generator, now: _State, bars: int) -> Iterator[_Scene]:
+    """A calm, a break on volume, and all of it given back, and more."""
+    side, height, calm = _side(rng, now, 0.45, 6.0), rng.uniform(4.0, 13.0), 5
+    rise = min(max(round(height / 1.2), 3), bars - calm - 9)
+    back = bars - calm - rise
+    scene = [
+        *_steps(calm, 0.0, 0.75, (0.8, 0.6)),
+        *_steps(rise, height / rise, 1.1, (1.8, 1.2)),
+        *_steps(back, -min(1.5 * height, 12.0) / back, 1.1, 1.0),
+    ]
+    yield _turned(scene, side)
 
 
-def _blow_off(rng: np.random.Generator, bars: int, side: int) -> _Scene:
-    """A move that feeds on itself and then gives back most of it."""
-    rise = bars * 2 // 3
-    scene = _level(bars, 0.0, 0.9, 1.0)
-    scene.drift[:rise] = side * np.geomspace(0.2, rng.uniform(2.5, 3.5), rise)
-    scene.drift[rise:] = -scene.drift[:rise].sum() / (bars - rise) * rng.uniform(0.7, 1.0)
-    scene.volume[:rise] = np.geomspace(0.8, 2.5, rise)
-    return scene
+def _broken_trend(rng: np.random.Generator, now: _State, bars: int) -> Iterator[_Scene]:
+    """A trend and the crash that ends it."""
+    side = _side(rng, now, 0.4, 8.0)
+    yield _turned(_trend(rng, bars - BREAK, side * now.lead), side)
+    yield _turned(_crash(rng, BREAK, side * now.lead), side)
 
 
-def _knife(rng: np.random.Generator, lag: float) -> _Scene:
-    """Above the mean: a dip through it, a climb on less and less volume that flattens and then breaks in one bar
-    on much volume. Nobody wanted in before, so that the break is an edge, and a falling knife. Below: a mirror.
+def _trend(rng: np.random.Generator, bars: int, lead: float) -> _Scene:
+    """A calm, a break on volume, a run in legs, and a top that rolls over on less and less volume.
+
+    `lead` is how far the price is ahead of its mean in the trend's direction: the run is steep enough for the crash
+    that follows it to end ahead of the mean, so that it tempts a trend follower.
     """
-    dip, climb, still, settle = 6, 14, 16, 8
-    stretches = (
-        np.full(dip, -min(max(abs(lag) + 1.0, 7.0), 25.0) / dip),
-        np.full(climb, rng.uniform(1.2, 1.5)),
-        np.full(still, 0.15),
-        np.array([-rng.uniform(9.0, 11.0), -rng.uniform(0.0, 3.0)]),
-    )
-    drift = np.concatenate((*stretches, np.full(settle, -sum(part.sum() for part in stretches) / settle)))
-    quiet = climb + still
-    noise = np.concatenate((np.full(dip, 0.6), np.full(quiet, 0.45), [0.3, 0.5], np.full(settle, 0.8)))
-    volume = np.concatenate((np.full(dip, 1.5), np.geomspace(1.0, 0.3, quiet), [3.5, 2.5], np.full(settle, 1.2)))
-    return _Scene(drift=drift if lag > 0 else -drift, noise=noise, volume=volume)
+    top = int(rng.integers(7, 11))
+    run = bars - top - 10
+    wanted = 1.1 * (22 + top / 2 - lead) / run
+    return [
+        *_steps(8, 0.0, 0.75, 0.7),
+        *_steps(2, 1.4, 1.0, 1.8),
+        *_legs(rng, run, min(max(rng.uniform(0.36, 0.5), wanted), 0.85)),
+        *_steps(top, -0.5, (0.85, 0.65), (0.7, 0.45)),
+    ]
 
 
-# The scenes of an act, with their lengths and sides (0: either). Knives, 46 bars each, stand between them.
-_SCENES: tuple[tuple[Callable[[np.random.Generator, int, int], _Scene], int, int], ...] = (
-    (_range, 60, 1),
-    (_range, 50, -1),
-    (_range, 50, 1),
-    (_trend, 50, 1),
-    (_trend, 50, -1),
-    (_blow_off, 36, 0),
-)
-_KNIFE_AFTER = {0, 2, 3, 5}  # places
+def _legs(rng: np.random.Generator, bars: int, slope: float) -> _Scene:
+    """Impulses and shorter corrections on less volume; `slope` is their mean drift."""
+    way: list[bool] = []
+    while len(way) < bars:
+        way += [True] * int(rng.integers(7, 13)) + [False] * int(rng.integers(3, 6))
+    with_trend = np.array(way[:bars])
+    drift = np.where(with_trend, 1.0, -0.55)
+    drift *= slope / max(float(drift.mean()), 0.2)
+    return [
+        _Step(step, 1.0, 1.15 if on else 0.75) for step, on in zip(drift.tolist(), with_trend.tolist(), strict=True)
+    ]
 
 
-def _script(rng: np.random.Generator, lag: float) -> Iterator[_Scene]:
-    """The scenes of an act in its order; `lag` is how far the price is above its mean, in units of SIGMA."""
+def _crash(rng: np.random.Generator, bars: int, lead: float) -> _Scene:
+    """The end of a trend: two waves, a breath between them, a long wick, and a quiet bounce.
 
-    def played(scene: _Scene) -> _Scene:
-        nonlocal lag
-        bars = len(scene.drift)
-        fade = MEMORY**bars  # the lag behind a line of that slope tends to slope / (1 - MEMORY)
-        lag = lag * fade + float(scene.drift.mean()) / (1 - MEMORY) * (1 - fade)
-        return scene
+    Nobody trades before and between the waves, so that either of them is an edge for a trend follower; the second
+    one takes out stops that the first one has left.
+    """
+    size = min(max(lead - 3, 11.0), rng.uniform(14.0, 17.0))
+    bounce = bars - 4
+    return [
+        _Step(-0.02 * size, 0.5, 0.35),
+        _Step(-0.60 * size, 0.6, 2.2),
+        _Step(-0.11 * size, 0.6, 0.45),
+        _Step(-0.27 * size, 0.8, 2.2, wick=-rng.uniform(5.0, 9.0)),
+        *_steps(bounce, size * rng.uniform(0.1, 0.45) / bounce, (1.2, 1.0), (1.0, 0.6)),
+    ]
 
-    for place, choice in enumerate(rng.permutation(len(_SCENES))):
-        play, bars, side = _SCENES[choice]
-        yield played(play(rng, bars, side or int(rng.choice((-1, 1)))))
-        if place in _KNIFE_AFTER:
-            yield played(_knife(rng, lag))
+
+def _blow_off(rng: np.random.Generator, now: _State, bars: int) -> Iterator[_Scene]:
+    """A calm, a move that feeds on itself, a climax with a long wick, and most of it given back."""
+    side, calm, fall = _side(rng, now, 0.4, 8.0), 10, 10
+    run = bars - calm - fall
+    rise = np.geomspace(0.25, rng.uniform(1.6, 2.2), run)
+    back = rise.sum() * rng.uniform(0.45, 0.75) * rng.dirichlet(np.geomspace(6.0, 1.0, fall))
+    climax, *rest = _steps(fall, -back, (1.95, 1.3), (2.4, 1.2))
+    scene = [
+        *_steps(calm, 0.0, 0.75, (0.8, 0.6)),
+        *_steps(run, rise, (0.9, 1.95), (0.9, 2.2)),
+        climax._replace(wick=rng.uniform(6.0, 10.0)),
+        *rest,
+    ]
+    yield _turned(scene, side)
 
 
-def _act(rng: np.random.Generator, start: _Where, scale: float) -> _Act:
-    """One act; `scale` is a bar's SIGMA."""
-    scenes = list(_script(rng, (start.close - start.mean) / scale))
-    drift, noise, busy = (np.concatenate([getattr(s, name) for s in scenes]) for name in _Scene.__slots__)
-    step = scale * (drift + noise * rng.standard_normal(ACT)) - REVERSION * start.close / ACT
-    gap = np.zeros(ACT)
-    gap[rng.integers(ACT)] = rng.choice((-1, 1)) * rng.uniform(2.0, 4.0) * scale
-    wicks = scale * 0.35 * rng.standard_exponential((2, ACT)) * np.maximum(noise, 0.5)
-    idle = rng.choice(ACT, 2, replace=False)
-    for moves in (step, gap, wicks):
-        moves[..., idle] = 0.0
-    close = start.close + np.cumsum(step + gap)
-    open_ = np.concatenate(([start.close], close[:-1])) + gap
-    high, low = np.maximum(open_, close) + wicks[0], np.minimum(open_, close) - wicks[1]
-    volume = busy * (0.7 + 0.15 * (high - low) / scale) * np.exp(0.25 * rng.standard_normal(ACT))
-    volume[idle] = 0.0
-    weights = (1 - MEMORY) * MEMORY ** np.arange(ACT - 1, -1, -1.0)
-    end = _Where(close=float(close[-1]), mean=float(start.mean * MEMORY**ACT + np.sum(weights * close)))
-    return _Act(open=open_, high=high, low=low, close=close, volume=volume, end=end)
+def _side(rng: np.random.Generator, now: _State, faith: float, reach: float) -> int:
+    """Up or down: the way the price has gone from its mean, and more likely homewards the farther it is from home."""
+    upwards = 0.5 + faith * math.tanh(now.lead / reach) - 0.5 * math.tanh(now.close / HOME)
+    return 1 if rng.random() < upwards else -1
+
+
+def _script(rng: np.random.Generator, now: _State) -> Iterator[_Scene]:
+    """The scenes of an act; `now` is the market as the last of them has left it."""
+    half = ACT // 2
+    broken, blow = int(rng.integers(82, 92)), int(rng.integers(42, 52))
+    long, short = int(rng.integers(22, 28)), int(rng.integers(20, 24))
+    first = [(_broken_trend, broken), (_feint, half - broken)]
+    second = [(_blow_off, blow), (_feint, long), (_feint, short), (_range, half - blow - long - short)]
+    for plays in (first, second):
+        for place in rng.permutation(len(plays)):
+            play, bars = plays[place]
+            yield from play(rng, now, bars)
+
+
+# From scenes to bars
+
+
+def _acts(symbol: str, seed: int, count: int) -> Iterator[_Act]:
+    """The first acts of a market."""
+    identity = int.from_bytes(hashlib.sha256(symbol.encode()).digest()[:8], "big")
+    state = _State()
+    for number in range(count):
+        act = _act(np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, identity, number]))), state)
+        yield act
+        state = act.end
+
+
+def _act(rng: np.random.Generator, start: _State) -> _Act:
+    """One act."""
+    chances, depth = _chances(rng), np.log(rng.uniform(1e-9, 1.0, (2, ACT)))
+    state, rows = replace(start), []
+    for scene in _script(rng, state):
+        level = state.close
+        rows += [_walk(state, step, next(chances), level) for step in scene]
+    open_, close, spread, wick, volume = np.array(rows).T
+    # The extremes of a Brownian bridge from open to close: how far the noise within the bar has reached.
+    up, down = np.sqrt((close - open_) ** 2 - 2 * (WICKS * spread) ** 2 * depth)
+    high = np.maximum((open_ + close + up) / 2, np.maximum(open_, close) + wick)
+    low = np.minimum((open_ + close - down) / 2, np.minimum(open_, close) + wick)
+    return _Act(open=open_, high=high, low=low, close=close, volume=volume, end=state)
+
+
+def _chances(rng: np.random.Generator) -> Iterator[_Chance]:
+    """The chances of an act's bars; one of them opens with a gap."""
+    surprise = np.clip(rng.standard_t(5, ACT) * math.sqrt(3 / 5), -4.0, 4.0)
+    mood, gap = rng.standard_normal(ACT), np.zeros(ACT)
+    gap[rng.integers(ACT)] = rng.choice((-1, 1)) * rng.uniform(1.5, 3.0)
+    return (_Chance(*row) for row in zip(surprise.tolist(), mood.tolist(), gap.tolist(), strict=True))
+
+
+def _walk(state: _State, step: _Step, chance: _Chance, level: float) -> tuple[float, float, float, float, float]:
+    """Walk one bar: open, close, noise, wick and volume."""
+    spread = step.noise * min(max(math.exp(state.heat), 0.5), 2.2)
+    surprise = spread * chance.surprise
+    open_ = state.close + chance.gap
+    move = step.drift + surprise - RECOIL * state.surprise + step.pull * (level - state.close)
+    state.close = open_ + move
+    state.mean = MEMORY * state.mean + (1 - MEMORY) * state.close
+    state.heat = CLUSTER * state.heat + EXCITED * (abs(chance.surprise) - 0.74)  # what it is on average
+    state.mood = 0.7 * state.mood + 0.22 * chance.mood
+    state.surprise = surprise
+    volume = step.volume * math.exp(state.mood + 0.8 * state.heat) * (0.65 + 0.35 * abs(move))
+    return open_, state.close, spread, step.wick, volume
 
 
 def _tick(symbol: str, price: float) -> Decimal:

@@ -183,9 +183,15 @@ class Outbox:
 
         An edit that never will be leaves a message that was sent.
         """
+        attempts = _OUTBOX.c.attempts + 1
+        if not permanent:
+            await self._finish(message_id, state="waiting", error=error, attempts=attempts)
+            return
         buried = case((_OUTBOX.c.chat_message_id.is_(None), "dead"), else_="sent")
-        state = buried if permanent else "waiting"
-        await self._finish(message_id, state=state, error=error, attempts=_OUTBOX.c.attempts + 1)
+        unshown = case((_OUTBOX.c.media.is_(None), _OUTBOX.c.media_kind), else_=None)
+        await self._finish(
+            message_id, state=buried, error=error, attempts=attempts, media=None, media_kind=unshown
+        )
 
     async def pending(self) -> int:
         """How many messages wait."""

@@ -71,6 +71,16 @@ _END_VERDICT: Final = (
     .where(_VERDICTS.c.account == bindparam("of_account"), _VERDICTS.c.verdict_id == bindparam("of_verdict"))
     .values(outcome=bindparam("new_outcome"))
 )
+# Of an entry that was filled in part, what is cancelled is the rest: its decision stays the filled one.
+_UNFILL_VERDICT: Final = (
+    update(_VERDICTS)
+    .where(
+        _VERDICTS.c.account == bindparam("of_account"),
+        _VERDICTS.c.verdict_id == bindparam("of_verdict"),
+        or_(_VERDICTS.c.outcome == "approved", _VERDICTS.c.outcome == "intended"),
+    )
+    .values(outcome="cancelled")
+)
 # A refusal names its order only; the order names the verdict. Refused exits say nothing about the verdict.
 _REFUSE_VERDICT: Final = (
     update(_VERDICTS)
@@ -154,8 +164,8 @@ def _refused(account: str, _seq: int, event: events.OrderRefused) -> Iterable[Ch
 def _cancelled(account: str, _seq: int, event: events.OrderCancelled) -> Iterable[Change]:
     order = {"of_account": account, "of_link": event.link_id}
     yield Change(_END_INTENT, {**order, "new_state": "cancelled", "new_reason": event.reason})
-    if event.purpose is Purpose.ENTRY:
-        yield from _outcome(account, event.verdict_id, "cancelled")
+    if event.purpose is Purpose.ENTRY and event.verdict_id is not None:
+        yield Change(_UNFILL_VERDICT, {"of_account": account, "of_verdict": event.verdict_id})
 
 
 def _filled(account: str, seq: int, event: events.OrderFilled) -> Iterable[Change]:

@@ -292,8 +292,12 @@ class Close(Undertaking):
         return await self._go_on(symbol, closing, self._same(symbol, closing))
 
     async def _begin(self, symbol: str, holding: Holding | None) -> End | None:
+        entry = self.book.entry_of(symbol)
         if holding is None:
-            return no(f"no position is open on {symbol}")
+            return no(f"no position is open on {symbol}" + (f", an entry rests: /cancel {symbol}" if entry else ""))
+        if entry is not None and self.request.share == 1:  # what is left of it would open the position again
+            await self.cancel([entry])
+            return None if self.book.entry_of(symbol) is not None else await self.step()
         if (leaving := self.book.exit_of(symbol)) is not None:
             return no(f"{symbol} is being closed already ({leaving.exit_reason or 'at the market'})")
         qty, why = self._portion(holding)
@@ -338,6 +342,7 @@ class Close(Undertaking):
         return None
 
     def _lines(self, symbol: str, closing: Closing, holding: Holding | None) -> Iterable[str]:
+        yield from (cancelled_line(order) for order in self.progress.cancelled)
         if closing.filled:
             yield self.closed_line(symbol, closing)
         if holding is not None:

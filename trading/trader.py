@@ -300,6 +300,10 @@ class Trader:
             trades=results.trades,
         )
 
+    def closes(self, symbol: str, bars: int) -> list[float]:
+        """The last closes of a symbol that were dealt with, oldest first."""
+        return [float(close) for close in self._desk.signals.window(symbol, bars).close]
+
     def _price(self, symbol: str) -> float | None:
         return self._quotes.get(symbol, self._desk.book.closes.get(symbol))
 
@@ -320,7 +324,10 @@ class Trader:
         cooling = [
             s for s in desk.symbols if book.cooling_down(s, bar, desk.interval, desk.rules.cooldown_bars)
         ]
-        return (*gates, *(f"{symbol}: cooling down after a loss" for symbol in cooling))
+        gates += [f"{symbol}: cooling down after a loss" for symbol in cooling]
+        last = desk.signals.window(desk.symbols[0], 1)
+        shut = desk.guards.shut(desk.facts(last.candle(0))) if len(last) else ()
+        return (*gates, *(objection.reason for objection in shut))
 
     def _position(self, h: Holding, last: Mapping[str, Decimal]) -> PositionView:
         mark = last.get(h.symbol, h.entry_price)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Final
 
 from bot.access import Role
@@ -108,14 +107,13 @@ async def start(asked: Asked, desk: Desk) -> Answer:
     status, lead = desk.trader.status(), desk.look.lead
     entries = "blocked: " + "; ".join(own(gate, 120) for gate in status.gates[:5]) if status.gates else "open"
     kind = (desk.look.badge.split() or [""])[0].upper()
+    you = f"You are {asked.caller.role.label}: {_MAY[asked.caller.role]}."
     lines = [
         f"{lead} <b>Conclave</b> is here; new entries are {entries}",
-        f"{lead} means {_MEANING.get(kind, 'what the configuration says')}.",
-        f"You are {asked.caller.role.label}: {_MAY[asked.caller.role]}.",
-        "This message has started nothing: trading runs by itself, /pause and /resume steer it.",
+        f"{lead} means {_MEANING.get(kind, 'what the configuration says')}. {you}",
         _by_itself(status, desk),
-        *_next_step(kind, status, asked.at),
-        "/status shows how things stand, /menu has buttons, /help lists everything.",
+        "This message has started nothing. /pause and /resume steer, /status shows, /menu has buttons.",
+        *_next_step(_RUNGS.get(kind, 0 if desk.look.made_up else 1)),
     ]
     return Answer(text=fitted(lines), buttons=rows(button("Status", "status new"), button("Menu", "menu new")))
 
@@ -124,37 +122,26 @@ def _by_itself(status: Status, desk: Desk) -> str:
     names = ", ".join(coin(symbol) for symbol in status.symbols[:8]) or "no market"
     closes = f" (next {moment(status.next_close, desk.look.zone)})" if status.next_close is not None else ""
     return (
-        f"At every close{closes} the strategy looks at {names}. A signal passes guards in code, then the council, "
-        "which may veto or shrink it; then the order goes out with its stop. Each step comes here as a message."
+        f"At every close{closes} the strategy looks at {names}. A signal passes the guards, then the council, which "
+        "may veto or shrink it; the order leaves with its stop. Each step comes here."
     )
 
 
-def _next_step(kind: str, status: Status, at: datetime) -> list[str]:
-    """The rung one stands on, and the one after it; both ways where the prices do not tell which."""
-    rungs = [_RUNGS[kind]] if kind in _RUNGS else _paper_rungs(kind, status, at)
-    if rungs == [len(LADDER) - 1]:
+def _next_step(stands: int) -> list[str]:
+    """The rung one stands on, and the lines that lead to the one after it."""
+    if stands == len(LADDER) - 1:
         return ["<b>The last step</b>: this is live. There is no next one; smaller is always possible with /set."]
-    names = " → ".join(f"<b>{rung.name}</b>" if place in rungs else rung.name for place, rung in enumerate(LADDER))
-    lines = [f"The way: {names}"]
-    for place in rungs:
-        rung = LADDER[place + 1]
-        about = f" from {LADDER[place].name}" if len(rungs) > 1 else ""
-        lines.append(f"<b>Next step{about}: {rung.name}</b>. In .env, then start again:")
-        lines.append(f"<pre>{chr(10).join(rung.lines)}</pre>")
-        lines.append(rung.hint)
-    if 0 in rungs or 1 in rungs:
+    names = " → ".join(f"<b>{rung.name}</b>" if place == stands else rung.name for place, rung in enumerate(LADDER))
+    rung = LADDER[stands + 1]
+    lines = [
+        f"The way: {names}",
+        f"<b>Next step: {rung.name}</b>. In .env, then start again:",
+        f"<pre>{chr(10).join(rung.lines)}</pre>",
+        rung.hint,
+    ]
+    if stands < 2:
         lines.append("To have this chat on Telegram: TELEGRAM_BOT_TOKEN and TELEGRAM_OWNER_ID in the same file.")
     return lines
-
-
-def _paper_rungs(kind: str, status: Status, at: datetime) -> list[int]:
-    """Live prices keep the wall clock's time, others do not; while a stream is down, nobody can tell."""
-    if kind == "REPLAY":
-        return [0]
-    if status.lost or status.market_time is None:
-        return [0, 1]
-    near_now = abs(at - status.market_time) < 2 * status.interval + timedelta(minutes=5)
-    return [1] if near_now else [0]
 
 
 async def help_(asked: Asked, desk: Desk) -> Answer:

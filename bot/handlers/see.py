@@ -41,7 +41,9 @@ from bot.views import (
 )
 from bot.views.buttons import button, rows
 from bot.views.results import period_label
+from storage.equity import refined
 from storage.outbox import Media
+from storage.queries import EquityCurve
 from storage.reports import (
     Period,
     Tally,
@@ -56,7 +58,7 @@ from storage.reports import (
 )
 from trading.errors import BadInput, OutcomeUnknown, Rejected, Transient
 from trading.events import TradeClosed
-from trading.model import CandleSeries, utc
+from trading.model import EPOCH, CandleSeries, utc
 from trading.parameters import near
 from trading.pictures import Picture
 from trading.status import Status
@@ -229,25 +231,30 @@ async def equity(asked: Asked, desk: Desk) -> Answer:
     if isinstance(days, str):
         return Answer(text=f"{desk.look.lead} {days}")
     now = desk.trader.status()
-    since = now.market_time - timedelta(days=days) if now.market_time is not None else None
-    curve = await desk.records.equity_curve(*(() if since is None else (since,)))
+    since = now.market_time - timedelta(days=days) if now.market_time is not None else EPOCH
+    curve, before = await desk.records.equity_curve(since), await desk.records.equity_before(since)
     if len(curve) < 2:
-        return Answer(text=f"{desk.look.lead} <b>no equity curve yet</b>: it begins with the second close of a bar")
-    before = await desk.records.equity_before(utc(int(curve.time[0])))
-    first = before if before is not None else float(now.initial_equity)
-    moved = await desk.records.moved_money(utc(int(curve.time[0])))
-    course = Course(
+        few = "it begins with the second close of a bar"
+        if before is not None:
+            few = f"fewer than two bars have closed in that time, try /equity {min(10 * days, _DAYS)}"
+        return Answer(text=f"{desk.look.lead} <b>no equity curve</b>: {few}")
+    course = await _course(desk, curve, before if before is not None else float(now.initial_equity))
+    text = equity_view(course, "in a day" if days == 1 else f"in {days} days", desk.look)
+    drawn = refined(curve, await desk.samples.curve(since))
+    picture = equity_picture(drawn, course.first, desk.look.badge, desk.look.zone)
+    return await _pictured(desk, text, picture, "equity.png")
+
+
+async def _course(desk: Desk, curve: EquityCurve, first: float) -> Course:
+    began = utc(int(curve.time[0]))
+    return Course(
         first=first,
         last=float(curve.equity[-1]),
         fall=drawdown(curve.equity, first),
         closes=len(curve),
-        began=utc(int(curve.time[0])),
-        moved=moved,
+        began=began,
+        moved=await desk.records.moved_money(began),
     )
-    words = "in a day" if days == 1 else f"in {days} days"
-    text = equity_view(course, words, desk.look)
-    picture = equity_picture(curve, first, desk.look.badge, desk.look.zone)
-    return await _pictured(desk, text, picture, "equity.png")
 
 
 async def chart(asked: Asked, desk: Desk) -> Answer:
@@ -255,7 +262,8 @@ async def chart(asked: Asked, desk: Desk) -> Answer:
     now = desk.trader.status()
     symbol = symbol_of(asked.arguments[0], now) if asked.arguments else _only(now)
     if symbol is None:
-        return Answer(text=f"{desk.look.lead} {markets(asked, now)}")
+        offered = [button(each.removesuffix("USDT"), "chart", each) for each in now.symbols[:_MOST_RANKED]]
+        return Answer(text=f"{desk.look.lead} {markets(asked, now)}", buttons=rows(*offered))
     minutes = _minutes(asked.arguments[1] if len(asked.arguments) > 1 else None, now.interval)
     if minutes is None:
         return Answer(text=f"{desk.look.lead} {_timeframes(symbol, now.interval)}")

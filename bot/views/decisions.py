@@ -91,7 +91,7 @@ def _why_headline(story: Story, look: Look) -> str:
         return f"{head} REJECTED</b> by {word(event.gate)}"
     if story.trade is not None:
         return f"{head} APPROVED</b>, closed {money(story.trade.pnl)} {multiple(story.trade.r)}"
-    return f"{head} APPROVED</b>, {became(story.outcome)}"
+    return f"{head} APPROVED</b>, {became(story.fate)}"
 
 
 def _candidate(event: VerdictReached, zone: tzinfo) -> list[str]:
@@ -157,8 +157,9 @@ def _size(event: VerdictReached) -> list[str]:
 def _after(story: Story, look: Look) -> list[str]:
     if not story.verdict.approved:
         return ["What it would have come to is not known: rejected candidates are not followed in this version"]
-    last = f", {moment(story.events[-1].at, look.zone)}" if story.events else ""
-    return [f"<b>Then</b> it {became(story.outcome)}{last}. /trade {story.verdict.verdict_id} has the time line"]
+    turned = story.fills[:1] if story.fate == "filled" else story.events[-1:]
+    at = f", {moment(turned[0].at, look.zone)}" if turned else ""
+    return [f"<b>Then</b> it {became(story.fate)}{at}. /trade {story.verdict.verdict_id} has the time line"]
 
 
 def council_view(board: Scoreboard, left_out: int, look: Look) -> str:

@@ -126,7 +126,7 @@ def _trade_headline(story: Story, position: PositionView | None, look: Look) -> 
         return f"{head} closed {result}</b>, {word(trade.exit_reason.value).replace('_', ' ')}"
     if position is not None:
         return f"{head} open {signed_result(position.unrealised, verdict.equity, position.r)}</b>"
-    return f"{head} {became(story.outcome)}</b>"
+    return f"{head} {became(story.fate)}</b>"
 
 
 def became(outcome: str) -> str:

@@ -27,6 +27,7 @@ from bot.settings import TradingConfig
 from bot.tuning import Tuning
 from research.synthetic import synthetic
 from storage.database import Database, open_database
+from storage.equity import EquitySamples
 from storage.inbox import InboxStore
 from storage.journal import SqlJournal
 from storage.outbox import Outbox
@@ -192,6 +193,7 @@ def a_desk(
         trader=trader,
         records=Records(db, "test"),
         tickets=Tickets(db, "test"),
+        samples=EquitySamples(db, "test"),
         prices=SmallPrices(),
         painter=painter or SmallPainter(),
         tunable=Tuning(config, lambda: trader.settings),

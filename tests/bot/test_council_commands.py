@@ -17,7 +17,7 @@ from tests.bot.stage import NOON, SmallPainter, SmallTrader, a_desk, a_fill, a_t
 from tests.bot.test_see import Room, data_of
 from tests.bot.test_views import NASTY
 from tests.storage import samples
-from trading.events import AgentAnswer, EdgeDropped, OrderCancelled
+from trading.events import AgentAnswer, EdgeDropped, OrderCancelled, StopMoved
 from trading.model import Purpose, Side
 
 
@@ -70,6 +70,17 @@ async def test_what_was_not_filled_is_told(room: Room) -> None:
     assert said[0] == "PAPER #215 SHORT ETH APPROVED, was not filled"
     assert said[-1] == "Then it was not filled, 22 Jul 00:00. /trade 215 has the time line"
     assert "22 Jul 00:00 EXPIRED: not filled in time" in await room.said("trade 215")
+
+
+async def test_an_open_trade_is_told_from_its_fill_on(room: Room) -> None:
+    """With the moment at which it was filled, whatever came after it."""
+    moved = StopMoved(
+        at=NOON + timedelta(hours=8), symbol="ETHUSDT", verdict_id=215, old=Decimal(2441), new=Decimal(2412),
+        level_r=1.0, locked_r=0.0,
+    )  # fmt: skip
+    await room.happened(a_verdict(), a_fill(), moved)
+    assert (await room.said("why 215"))[-1] == "Then it was filled, 21 Jul 12:00. /trade 215 has the time line"
+    assert (await room.said("trade 215"))[-1] == "21 Jul 20:00 stop 2,441 → 2,412 (+0.0R)"
 
 
 async def test_the_scoreboard_scores_approved_trades_that_closed(room: Room) -> None:

@@ -7,6 +7,8 @@ import io
 import logging
 import math
 import os
+import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +24,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from bot.cards import strongest_no
 from bot.dashboard import (
     COLOURS,
     NO_COLOURS,
@@ -34,7 +37,6 @@ from bot.dashboard import (
     chart,
     compose,
     plot,
-    strongest_no,
     summed,
 )
 from bot.terminal import LogLine, beside
@@ -46,6 +48,7 @@ from trading.model import OrderSide, Purpose, Side
 from trading.orders import OrderState
 from trading.status import EntryView, OrderView, PositionView, Status
 
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = [(80, 24), (160, 48), (60, 20), (120, 30), (100, 12), (45, 17), (33, 9), (20, 5), (7, 3), (1, 1), (250, 80)]
 
 
@@ -229,6 +232,11 @@ def test_accelerated_time_has_no_countdown() -> None:
     assert "as fast as it goes" in drawn(a_picture(speed=0.0))[1]
 
 
+def test_a_fast_market_is_not_shown_ahead_of_the_next_close() -> None:
+    """Its clock may be bars ahead of what has been dealt with."""
+    assert "21 Jul 2026 16:00 UTC  next close 16:00" in drawn(a_picture(now=NOON + timedelta(days=1), speed=9e9))[0]
+
+
 def test_a_close_that_does_not_come_is_overdue() -> None:
     assert "overdue 0:05:30" in drawn(a_picture(now=NOON + timedelta(hours=4, seconds=330)))[0]
 
@@ -394,8 +402,8 @@ def test_charts_show_what_is_there() -> None:
     assert chart([5, 5], 10) == ["▄▄"]
     assert chart([], 10, 2) == ["", ""]
     assert chart([0, 16], 10, 2) == [" █", "▁█"]
-    assert plot([0, 1, 0, 1], 2, 1) == ["⣸⢸"] or plot([0, 1, 0, 1], 2, 1)
-    assert plot([0, 3], 2, 1) == ["⡠⠊"]
+    assert plot([0, 1, 0, 1], 2, 1) == ["⣸⣿"]
+    assert plot([0, 3], 2, 1) == ["⣠⠞"]
     assert plot([math.nan], 2, 1) == ["  "]
 
 
@@ -479,12 +487,20 @@ async def test_the_log_goes_into_the_picture(run: Run) -> None:
 
 
 async def test_nothing_is_written_while_nothing_changes(run: Run) -> None:
+    """It looks, and lets the picture stand. Ages that only the status tells are no change."""
+    looks: list[Status] = []
+
+    def look() -> Status:
+        looks.append(replace(BUSY, looked_age=float(len(looks))))
+        return looks[-1]
+
+    run.status = look
     run.glass.look()
     async with beside(run.dashboard()):
-        await until(lambda: "GATES OPEN" in run.glass.text)
-        await asyncio.sleep(0.3)
+        await until(lambda: len(run.glass.lines) == 24 and "WARNING" not in run.glass.text and len(looks) > 1)
         run.glass.lines = dict.fromkeys(run.glass.lines, "")
-        await asyncio.sleep(0.8)
+        seen = len(looks)
+        await until(lambda: len(looks) > seen + 3)
         assert set(run.glass.lines.values()) == {""}
 
 
@@ -546,8 +562,64 @@ async def test_a_terminal_that_takes_nothing_does_not_keep_the_program(run: Run)
     await until(lambda: "journal" in run.glass.main)
 
 
+IN_A_TERMINAL = """
+import asyncio, datetime, fcntl, pickle, signal, sys, termios
+from rich.console import Console
+from bot.dashboard import Dashboard
+from bot.terminal import beside
+
+class Silent:
+    async def grown(self, after):
+        await asyncio.Event().wait()
+
+async def main():
+    stop, status = asyncio.Event(), pickle.loads(bytes.fromhex(sys.argv[1]))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
+    dashboard = Dashboard(
+        status=lambda: status, journal=Silent(), after=7, trades=None, connections=lambda: [], closes=lambda _: [],
+        peak=lambda: 0.0, now=lambda: status.market_time, chat="", speed=None, zone=datetime.UTC, show=print,
+        console=Console(file=sys.stdout, force_terminal=True),
+    )
+    async with beside(dashboard):
+        await stop.wait()
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+asyncio.run(main())
+"""
+
+
+async def test_ctrl_z_gives_the_terminal_back_and_ctrl_c_leaves(run: Run) -> None:
+    """Stopped, the first screen is there with its echo; continued, the picture is; left, the summary is."""
+    run.glass.look()
+    program = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, pickle.dumps(BUSY).hex()],
+        cwd=ROOT,
+        stdin=run.glass.inner,
+        stdout=run.glass.inner,
+        stderr=run.glass.inner,
+        start_new_session=True,
+    )
+    try:
+        await until(lambda: "GATES OPEN" in run.glass.text or program.poll() is not None, 30)
+        assert program.poll() is None, run.glass.main
+        run.glass.type(b"keys that nobody reads\n")
+        run.glass.type(b"\x1a")
+        await until(lambda: os.waitpid(program.pid, os.WNOHANG | os.WUNTRACED)[0])
+        await until(lambda: not run.glass.taken() and run.glass.echoes())
+        run.glass.lines.clear()
+        program.send_signal(signal.SIGCONT)
+        await until(lambda: "GATES OPEN" in run.glass.text and run.glass.taken())
+        run.glass.type(b"\x03")
+        await until(lambda: program.poll() is not None)
+    finally:
+        program.kill()
+    assert program.returncode == 0
+    assert "The next start carries on after entry 7" in run.glass.main
+    assert "keys" not in run.glass.main
+    assert run.glass.echoes()
+
+
 def test_rich_is_imported_only_for_a_picture() -> None:
     """Plain lines and the program's start do without it."""
     code = "import sys, bot.terminal; sys.exit('rich' in sys.modules)"
-    root = Path(__file__).resolve().parents[2]
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -299,7 +299,7 @@ def test_a_decision_is_shown_as_it_stood() -> None:
     )
     assert picture.title == "PAPER #215 LONG BTC approved: max loss 99.45 USDT"
     assert dict(picture.facts) == {
-        "Entry": f"{event.entry:,}", "Stop": f"{event.stop:,}", "Target": "70,000", "Size": "0.085",
+        "Entry": f"{event.entry:,}", "Stop": f"{event.stop:,}", "Target": "70,000", "Size": "0.085 BTC",
     }  # fmt: skip
     assert (picture.marks, picture.zone) == ((), "Europe/Berlin")
 

@@ -64,7 +64,7 @@ async def pressed(stage: Stage, reader: Reader, message: Json, data: str) -> Jso
 
 
 def button(message: Json, word: str) -> str:
-    return next(each["data"] for row in message["buttons"] for each in row if word in each["text"])
+    return next(str(each["data"]) for row in message["buttons"] for each in row if word in each["text"])
 
 
 @pytest.mark.parametrize(

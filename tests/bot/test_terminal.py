@@ -10,6 +10,7 @@ import logging
 import os
 import pty
 import re
+import select
 import struct
 import sys
 import termios
@@ -308,6 +309,7 @@ async def test_ctrl_s_does_not_keep_the_terminal(glass: Glass) -> None:
     await until(lambda: glass.text == "one")
     await until(screen.ready)
     glass.type(b"\x13")
+    await until(lambda: not select.select([], [glass.inner], [], 0)[1])  # it has come through
     screen.show((80, 24), lambda: ["two"])
     await asyncio.sleep(0.05)
     assert glass.text == "one"

@@ -379,6 +379,7 @@ def check_layout(drawn: Figure) -> None:
     ]
     assert laid_over == []
     assert [each.get_text() for each in texts(drawn) if float(each.get_fontsize()) < 22] == []
+    assert [each.get_text() for each in texts(drawn) if each.get_parse_math()] == []  # $ is money here
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -486,6 +487,17 @@ def test_thinning_keeps_ends_extremes_and_the_deepest_fall(data: st.DataObject) 
     assert (np.diff(picture.time) > 0).all()
 
 
+def test_the_peak_of_the_deepest_fall_is_kept() -> None:
+    """Though its bucket has a higher point: 60, 100, 50, 120 fell by half, not from 60 to 50."""
+    curve = np.full(9_000, 60.0)
+    curve[4_003:4_006] = 100.0, 50.0, 120.0
+    curve[4_006:] = 119.0
+    kept = thinned(equity(curve))
+    assert isinstance(kept, EquityPicture)
+    assert len(kept.equity) < 4_000
+    assert drawdown(kept.equity, 60.0).min() == -0.5
+
+
 def test_a_few_points_are_not_thinned() -> None:
     """Nothing is left out of what can be seen."""
     picture = equity(walk(4_000))
@@ -544,8 +556,10 @@ def test_every_candle_is_drawn_from_open_to_close() -> None:
 
 def test_tags_show_levels_and_the_last_price() -> None:
     """Entry, stop and target by name and price as it is quoted; the last close as well."""
-    written = words(figure(candles(series([100.5, 101.25]), levels=NEAR[:2]), "dark"))
-    assert {"Entry", "100", "Stop", "99.99", "101.25"} <= set(written)
+    drawn = figure(candles(series([100.5, 101.25]), levels=(NEAR[-1], *NEAR[:2])), "dark")
+    assert {"Entry", "100", "Stop", "99.99", "101.25"} <= set(words(drawn))
+    heights = {float(np.asarray(line.get_ydata())[0]): line.get_color() for line in drawn.axes[0].lines}
+    assert heights == {100.0: PALETTES["dark"].entry, 99.99: PALETTES["dark"].down, 101.25: PALETTES["dark"].up}
 
 
 def test_a_level_far_away_does_not_squash_the_candles() -> None:

@@ -283,7 +283,7 @@ async def test_the_writer_is_never_held_for_long(db: Database) -> None:
     assert len(waits) > 20
     waits.sort()
     assert waits[len(waits) // 2] < 0.02
-    assert waits[-1] < 0.25  # one turn of 5 ms and its commit, on a machine that does other things as well
+    assert waits[len(waits) * 95 // 100] < 0.1  # a turn of 5 ms and its commit, on a machine with other work as well
 
 
 async def test_a_message_that_comes_alive_meanwhile_stays(db: Database) -> None:

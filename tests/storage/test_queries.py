@@ -73,11 +73,10 @@ async def test_counts(records: Records) -> None:
 
 
 async def test_decisions_come_with_what_became_of_them(records: Records) -> None:
-    """Newest first in one look, and all of them oldest first in pages."""
+    """Newest first, in one look."""
     found = await records.decisions(limit=2)
     assert [(event.verdict_id, outcome) for event, outcome in found] == [(3, "approved"), (2, "rejected")]
-    pages = [page async for page in records.decision_pages()]
-    assert [event.verdict_id for page in pages for event in page] == [1, 2, 3]
+    assert [event.verdict_id for event, _ in await records.decisions()] == [3, 2, 1]
 
 
 async def test_trades_come_in_pages_from_a_moment_on(records: Records, db: Database) -> None:
@@ -177,6 +176,20 @@ async def test_an_open_story_goes_on_to_the_end(db: Database) -> None:
     stories = [await records.story(number) for number in (1, 2, 3)]
     assert [story.outcome for story in stories if story] == ["filled", "cancelled", "rejected"]
     assert [len(story.events) for story in stories if story] == [3, 2, 0]
+
+
+async def test_a_part_that_was_filled_is_a_trade(db: Database) -> None:
+    """Cancelling the rest of an entry does not end its story."""
+    journal, records = SqlJournal(db, "paper", clock=samples.wall), Records(db, "paper")
+    rest = events.OrderCancelled(
+        at=samples.START, link_id="a", symbol="BTCUSDT", purpose=Purpose.ENTRY, reason="expired", verdict_id=1
+    )
+    await journal.append([samples.verdict(1), samples.intended("a"), samples.filled("x-1", "a"), rest])
+    await journal.append([funding("f-1", "0.2")])
+    story = await records.story(1)
+    assert story is not None
+    assert story.fate == "filled"
+    assert [type(event).__name__ for event in story.events][-2:] == ["OrderCancelled", "FundingPaid"]
 
 
 async def test_the_funnel(db: Database) -> None:

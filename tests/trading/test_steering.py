@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.codec import decode, encode
+from storage.memory import MemoryJournal
 from tests.storage import samples
 from tests.trading.faults import BadLine, Fault
 from tests.trading.rig import (
@@ -81,7 +82,7 @@ from trading.reconcile import diff
 from trading.risk import Approved
 from trading.signals import Reading, RollingWindow, WholeSeries
 from trading.strategy.ema_trend import EmaTrend, EmaTrendParameters
-from trading.trader import QueueInbox, load_book
+from trading.trader import Looks, QueueInbox, load_book
 
 ETH = "ETHUSDT"
 RULES = {BTC: instrument(), ETH: instrument(ETH)}
@@ -565,7 +566,29 @@ async def test_an_order_thought_dead_is_cancelled_before_anything_is_proven() ->
     world.journal.listen(revive)
     await session.run()
     assert (await the_end(world)).done
+    assert (await the_end(world)).found[-1].endswith(": 0 positions, 0 orders")
     assert (world.orders(), len(revived)) == ([], 1)
+
+
+async def test_nothing_is_proven_while_an_order_is_in_doubt() -> None:
+    """The entry exists and cannot be seen yet: the exchange shows nothing open, and that is no proof."""
+    world, inbox = World.of(one_symbol([FLAT, FLAT, *[ABOVE] * 8])), QueueInbox()
+    world.journal.listen(partial(proven, world))
+    world.journal.listen(lambda event: inbox.put(panic()) if isinstance(event, ev.OrderDoubted) else None)
+    line = partial(BadLine, faults={"place": [Fault.LOSE_REPLY]}, unseen=2)
+    session = await Session.begin(world, inbox=inbox, broker=line, clock=MarketClock(haste=1000))
+    await session.run()
+    assert (await the_end(world)).found[0] == "cancelled: BTCUSDT entry, Buy 5 at 1,000"
+    await assert_whole(world, {1: [panic()]})
+
+
+async def test_of_two_panics_one_acts() -> None:
+    """Refused again and again, the attempts are those of one."""
+    asks = {3: [panic("c1"), panic("c2")]}
+    world, _ = await asked(two_symbols(bars=16), asks, broker=refusing(4))
+    exits = [intent for intent in await world.intents() if intent.purpose is Purpose.EXIT]
+    assert [intent.request for intent in exits] == ["c1"] * 5
+    await assert_whole(world, asks)
 
 
 # ---- close ---------------------------------------------------------------------------------------
@@ -609,8 +632,60 @@ async def test_a_rest_that_is_too_small_goes_with_it() -> None:
     await assert_whole(world, asks)
 
 
+async def test_closing_all_of_it_takes_the_rest_of_its_entry_too() -> None:
+    """The entry has filled in part: what still rests would open the position again."""
+    world = World.of(one_symbol([FLAT, FLAT, *[ABOVE] * 6]))
+
+    def fill(event: ev.Event) -> None:
+        if isinstance(event, ev.EquityMarked) and event.at == START + 3 * FOUR_HOURS:
+            (entry,) = world.venue.orders.values()
+            entry.status = "PartiallyFilled"
+            world.venue._account.fill(entry, Decimal(2), Decimal(1000), event.at, maker=True)
+            world.venue.commit()
+
+    world.journal.listen(fill)
+    asks = {3: [close()]}
+    await life(world, asks)
+    assert (await the_end(world)).found == (
+        "cancelled: BTCUSDT entry, Buy 5 at 1,000; 2 of it had filled",
+        "closed 2 of BTCUSDT at 1,000, +0.00 USDT",
+    )
+    assert (world.orders(), world.venue.positions) == ([], {})
+    await assert_whole(world, asks)
+
+
+class Mute(MemoryJournal):
+    """A journal whose program dies as it wants to say that a request has ended."""
+
+    async def append(self, events: Sequence[ev.Event]) -> int:
+        """Die, or commit."""
+        if any(isinstance(event, ev.CommandDone) for event in events):
+            raise Died
+        return await super().append(events)
+
+
+async def test_a_close_delivered_again_late_leaves_the_next_position_alone() -> None:
+    """Killed between fill and end; when the request comes again the strategy holds another position."""
+    series = series_of([FLAT, FLAT, ENTERED, HIGH, HIGH, FLAT, ENTERED, *[HIGH] * 5])
+    stage = Stage(series=[series], said=script({1: reading(1), 5: reading(1)}, series), rules=TARGETS)
+    world = World.of(stage)
+    world.journal = Mute(keep=None)
+    with pytest.raises(Died):
+        await life(world, {3: [close()]})
+    journal = MemoryJournal(keep=None)
+    await journal.append(await world.events())
+    world.journal = journal
+    asks = {9: [close()]}
+    await life(world, asks)
+    assert (await the_end(world)).found == ("closed 5 of BTCUSDT at 1,010, +50.00 USDT",)
+    assert world.venue.positions.keys() == {BTC}
+    assert len(await world.trades()) == 1
+    await assert_whole(world, asks)
+
+
 REFUSALS = {
     "nothing open": (close(), FLAT, "no position is open on BTCUSDT"),
+    "resting": (close(), ABOVE, "no position is open on BTCUSDT, an entry rests: /cancel BTCUSDT"),
     "not known": (close(symbol="DOGEUSDT"), ENTERED, "no position is open on DOGEUSDT"),
     "no share": (close("0"), ENTERED, "a share of 0 cannot be closed: it must be above 0 and at most 1"),
     "too much": (close("1.5"), ENTERED, "a share of 1.5 cannot be closed: it must be above 0 and at most 1"),
@@ -622,9 +697,9 @@ REFUSALS = {
 async def test_a_close_that_cannot_be_is_refused_with_its_reason(case: str) -> None:
     """Once, and nothing is sent."""
     request, row, why = REFUSALS[case]
-    side = 0 if row == FLAT else 1
+    side, after = (0 if row == FLAT else 1), (UP if row == ENTERED else ABOVE)
     asks = {3: [request]}
-    world, _ = await asked(one_symbol([FLAT, FLAT, row, UP, UP], side), asks)
+    world, _ = await asked(one_symbol([FLAT, FLAT, row, after, after], side), asks)
     done = await the_end(world)
     assert (done.done, done.found) == (False, (why,))
     assert [intent for intent in await world.intents() if intent.purpose is Purpose.EXIT] == []
@@ -832,6 +907,51 @@ async def test_cancel_of_an_entry_in_doubt_waits_until_it_is_known() -> None:
     assert (done.done, done.found) == (False, (why,))
     assert (world.orders(), session.desk.book.working) == ([], {})
     await assert_whole(world, asks)
+
+
+class Open(Chat):
+    """A market that stands still after its last bar instead of ending."""
+
+    def put(self, item: Inbound) -> None:
+        """Everything but the end."""
+        if not isinstance(item, FeedEnded):
+            super().put(item)
+
+
+async def stands_still(stage: Stage, asks: Asks, **parts: Any) -> World:
+    """What is asked is done by timed looks alone; at rest an exchange would be asked twice a minute."""
+    world, looks = World.of(stage), Looks(steering=0.01, unclear=0.01)
+    session = await Session.begin(world, inbox=Open(asks), looks=looks, **parts)
+    running = asyncio.create_task(session.run())
+    async with asyncio.timeout(5):
+        while len(await world.said(ev.CommandDone)) < len(all_of(asks)):
+            await world.journal.grown(len(await world.events()))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await assert_whole(world, asks)
+    return world
+
+
+async def test_an_entry_in_doubt_is_not_sent_again_once_somebody_wants_it_gone() -> None:
+    """It would still be fresh: nothing reaches the exchange."""
+    lines: list[BadLine] = []
+
+    def line(exchange: MemoryExchange) -> BadLine:
+        lines.append(BadLine(exchange, {"place": [Fault.LOSE_REQUEST]}))
+        return lines[0]
+
+    world = await stands_still(one_symbol([FLAT, FLAT]), {1: [cancel()]}, broker=line)
+    assert lines[0].sent == []
+    assert [refused.symbol for refused in await world.said(ev.OrderRefused)] == [BTC]
+
+
+@pytest.mark.parametrize("fault", [Fault.LOSE_REPLY, Fault.LOSE_REQUEST, Fault.DOWN, Fault.REFUSE])
+@pytest.mark.parametrize("request_", [stop(), panic(), cancel()], ids=named)
+async def test_what_failed_is_tried_again_within_a_second_though_no_bar_closes(request_: Request, fault: Fault) -> None:
+    """Looks are frequent while something is under way."""
+    line = partial(BadLine, faults={"cancel": [fault, fault]})
+    world = await stands_still(one_symbol([FLAT, FLAT, ABOVE]), {2: [request_]}, broker=line)
+    assert world.orders() == []
 
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -1048,10 +1168,11 @@ async def test_a_comparison_that_finds_nothing_says_so() -> None:
             return await super().snapshot(cash=cash)
 
     seen = cash.append
-    world, _ = await asked(one_symbol([FLAT] * 12, 0), {8: [reconcile()]}, broker=Watched)
+    clock = SimulatedClock(haste=1000)
+    world, _ = await asked(one_symbol([FLAT] * 12, 0), {8: [reconcile()]}, broker=Watched, clock=clock)
     done = await the_end(world)
     assert (done.name, done.done, done.found) == ("reconcile", True, ("nothing differed",))
-    assert cash.count(True) >= 2
+    assert cash.count(True) == 2  # at the start, and now
 
 
 async def test_the_scheduler_is_told_only_what_differs() -> None:

@@ -48,6 +48,10 @@ class Guards(Protocol):
         """
         ...
 
+    def shut(self, facts: AccountFacts) -> tuple[Objection, ...]:
+        """The account's limits that would forbid any entry now, whatever is proposed: for people who wait."""
+        ...
+
     def before_order(
         self, proposal: Proposal, atr: float | None, last_price: Decimal, age_bars: float = 0.0
     ) -> Objection | None:
@@ -80,6 +84,11 @@ class FullGuards:
         ]
         return tuple(objection for objection in found if objection)
 
+    def shut(self, facts: AccountFacts) -> tuple[Objection, ...]:
+        """What the limits say with no new risk at all; a pause is told by itself."""
+        broken = breached(self.limits, facts, 0.0)
+        return tuple(Objection(rule=no.rule, reason=no.reason) for no in broken if no.rule != PAUSED.rule)
+
     def before_order(
         self, proposal: Proposal, atr: float | None, last_price: Decimal, age_bars: float = 0.0
     ) -> Objection | None:
@@ -105,6 +114,10 @@ class PageGuards:
         found = [knife_objection(proposal.side, hazard=hazard, latched=False, text=hazard_text)]
         found.append(Objection(rule=PAUSED.rule, reason=PAUSED.reason) if facts.paused else None)
         return tuple(objection for objection in found if objection)
+
+    def shut(self, facts: AccountFacts) -> tuple[Objection, ...]:
+        """The page knows no limits."""
+        return ()
 
     def before_order(
         self, proposal: Proposal, atr: float | None, last_price: Decimal, age_bars: float = 0.0

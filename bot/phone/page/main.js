@@ -112,8 +112,21 @@ async function loadEarlier(count) {
 
 /** One page at a time. */
 function earlier(count = MORE) {
-  paging ??= loadEarlier(count).catch((error) => toast(error.message)).finally(() => { paging = null; });
+  paging ??= loadEarlier(count).catch((error) => toast(error.message)).finally(() => {
+    paging = null;
+    watchTop(); // there may be room for one more
+  });
   return paging;
+}
+
+const nearTop = new IntersectionObserver(([seen]) => { if (seen.isIntersecting && timeline.size) earlier(); }, {
+  root: $("scroll"),
+  rootMargin: "900px",
+});
+
+function watchTop() {
+  nearTop.disconnect();
+  nearTop.observe($("earlier"));
 }
 
 /** Goes to a message, loading the pages up to it. */
@@ -187,17 +200,17 @@ function prepare() {
   $("pin").addEventListener("click", () => chat.pinned.length && jump(chat.pinned[0].message_id));
   $("user").addEventListener("change", () => { location.search = api.asUser($("user").value); });
   $("earlier").addEventListener("click", () => earlier());
-  new IntersectionObserver(([seen]) => { if (seen.isIntersecting && timeline.size) earlier(); }, { root: $("scroll"), rootMargin: "900px" })
-    .observe($("earlier"));
+  watchTop();
 }
 
 /** Shows what the page came with, and where its reader left off. */
 function begin({ about, history: first }) {
+  const newest = first.messages.at(-1)?.message_id ?? 0;
+  const seen = reading.remembered(newest);
   introduce(about);
   $("earlier").hidden = first.messages.length < FIRST;
   timeline.apply(learn(first).changed);
   $("empty").hidden = timeline.size > 0;
-  const seen = reading.remembered;
   const news = first.messages.filter((message) => message.from === "bot" && message.message_id > seen);
   timeline.toBottom();
   if (seen && news.length) {

@@ -5,7 +5,8 @@ import { local } from "./api.js";
 import { $, fill, icon, make } from "./dom.js";
 import { quoted, repliesBelow, sender, summary, words } from "./model.js";
 
-const clock = (date) => new Date(date * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const CLOCK = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const clock = (date) => CLOCK.format(date * 1000);
 const moment = (date) => new Date(date * 1000).toLocaleString();
 const LONG = 28; // characters that a key shows in one line
 const SIZES = ["B", "KB", "MB", "GB"];

@@ -18,10 +18,10 @@ export class Reading {
     $("down").addEventListener("click", () => this.goDown());
   }
 
-  /** The newest message that was seen in an earlier visit; 0 when nothing is remembered. */
-  get remembered() {
+  /** The newest message that was seen in an earlier visit, of a chat that has come to `newest`; 0 when unknown. */
+  remembered(newest) {
     const seen = Number(remembering(() => localStorage.getItem(KEY)));
-    return seen <= (this.timeline.last ?? 0) ? seen : 0; // the phone may have been given a new memory
+    return seen <= newest ? seen : 0; // the phone may have been given a new memory
   }
 
   /** Counts new messages of the bot, unless they are seen as they come. */
@@ -61,7 +61,7 @@ export class Reading {
 
   #seen() {
     this.#count = this.#loud = 0;
-    remembering(() => localStorage.setItem(KEY, this.timeline.last ?? 0));
+    if (this.timeline.last) remembering(() => localStorage.setItem(KEY, this.timeline.last));
   }
 }
 

@@ -109,7 +109,9 @@ async def chat(chromium: Browser) -> AsyncIterator[Chat]:
         session = await stack.enter_async_context(ClientSession(phone.url))
         windows: list[Window] = []
 
-        async def opened(size: tuple[int, int] = TELEPHONE, query: str = "", **options: Any) -> Window:
+        async def opened(
+            size: tuple[int, int] = TELEPHONE, query: str = "", url: str = phone.url, **options: Any
+        ) -> Window:
             shape = {"width": size[0], "height": size[1]}
             context = await chromium.new_context(viewport=shape, **options)  # type: ignore[arg-type]  # a ViewportSize
             stack.push_async_callback(context.close)
@@ -117,7 +119,7 @@ async def chat(chromium: Browser) -> AsyncIterator[Chat]:
             windows.append(window)
             window.page.on("request", lambda request: window.requests.append(request.url))
             window.page.on("pageerror", lambda error: window.errors.append(str(error)))
-            await window.page.goto(f"{phone.url}/{query}")
+            await window.page.goto(f"{url}/{query}")
             await expect(window.page.locator("#state")).to_have_text("bot")
             return window
 

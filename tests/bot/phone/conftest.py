@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,6 +11,7 @@ from telegram import Bot
 from bot.phone import DEFAULT_TOKEN, Phone
 from tests.bot.phone.browser import chat, chromium
 from tests.bot.phone.driver import Human
+from tests.bot.phone.pictures import painting
 
 __all__ = ["bot", "chat", "chromium", "human", "phone", "picture", "session"]
 
@@ -43,10 +42,4 @@ def human(session: ClientSession) -> Human:
 @pytest.fixture
 def picture() -> bytes:
     """A PNG of 40 × 20 grey points."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 20, 8, 0, 0, 0, 0))
-    points = chunk(b"IDAT", zlib.compress((b"\0" + b"\x80" * 40) * 20))
-    return b"\x89PNG\r\n\x1a\n" + header + points + chunk(b"IEND", b"")
+    return painting(40, 20)

@@ -26,6 +26,10 @@ class Human:
     async def correct(self, message_id: int, text: str) -> Json:
         return await self._post("/phone/edits", {"message_id": message_id, "text": text})
 
+    async def block(self, blocked: bool) -> Json:
+        """Block the bot, or let it write again."""
+        return await self._post("/phone/blocks", {"blocked": blocked})
+
     async def read(self, **query: int) -> Json:
         return await self.get("/phone/messages", **query)
 

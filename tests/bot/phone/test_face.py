@@ -43,9 +43,7 @@ async def test_a_message_has_the_promised_fields(bot: Bot, human: Human) -> None
         None,
     )
     assert (second["from"], second["text"], second["reply_to"]) == ("bot", "flat", 1)
-    assert second["buttons"] == [
-        [{"text": "A", "data": "a"}, {"text": "B", "data": None, "url": "https://e.org"}]
-    ]
+    assert second["buttons"] == [[{"text": "A", "data": "a"}, {"text": "B", "data": None, "url": "https://e.org"}]]
 
 
 async def test_after_shows_new_messages_and_younger_edits(bot: Bot, human: Human) -> None:

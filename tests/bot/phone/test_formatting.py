@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.phone.entities import Formatted
 from bot.phone.errors import Refusal
-from bot.phone.formatting import Formatted, parse_html, plain, to_html, utf16_length
+from bot.phone.formatting import parse_html, plain, to_html, utf16_length
 
 
 def kinds(formatted: Formatted) -> list[tuple[str, int, int]]:

@@ -71,9 +71,7 @@ async def test_a_reply_to_nothing(bot: Bot) -> None:
     """Refused, unless sending without the reply is allowed."""
     with pytest.raises(BadRequest, match=r"^Message to be replied not found$"):
         await bot.send_message(OWNER, "x", reply_parameters=ReplyParameters(77))
-    sent = await bot.send_message(
-        OWNER, "x", reply_parameters=ReplyParameters(77, allow_sending_without_reply=True)
-    )
+    sent = await bot.send_message(OWNER, "x", reply_parameters=ReplyParameters(77, allow_sending_without_reply=True))
     assert sent.reply_to_message is None
 
 

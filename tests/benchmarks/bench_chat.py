@@ -1,0 +1,140 @@
+"""The chat while everything else goes on: how soon /status answers, how late the loop is, how large the bot grows.
+
+The program runs as its users run it, on the demo market. Somebody asks for one chart after the other, decisions get
+theirs, candles stream; meanwhile /status is asked ten times a second through the phone. Beside it an idle event loop
+in a process of its own measures what the machine itself is late by, in the same run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tests.benchmarks import Figure, benchmark
+from tests.journeys.program import Place, Running, call
+from tests.structure import ROOT
+
+ASKED = 400
+EVERY_SECONDS = 0.1
+CHARTS = ("/equity", "/chart BTC", "/daily", "/performance", "/weekly")
+NOTE = "run on the demo market, charts all the time"
+CONTROL = """
+import asyncio, sys
+from bot.vitals import LoopLag
+async def idle():
+    lag = LoopLag()
+    lag.start()
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    found = lag.lag()
+    print(f"p50 {found.p50 * 1000:.1f} ms, p99 {found.p99 * 1000:.1f} ms, max {found.worst * 1000:.1f} ms")
+asyncio.run(idle())
+"""
+_LAG = re.compile(r"p50 ([\d.]+) ms, p99 ([\d.]+) ms, max ([\d.]+) ms")
+
+
+@benchmark
+def chat() -> Iterator[Figure]:
+    """Start, /status, charts, loop lag and memory of one running program."""
+    with tempfile.TemporaryDirectory() as folder, Place(folder=Path(folder)).start("run", "--no-dashboard") as program:
+        began = time.monotonic()
+        program.ask("/status", 30)
+        yield Figure(name="start to first answer", value=time.monotonic() - began, unit="s", note="warm, a new folder")
+        program.until(lambda: any("CLOSED" in str(each["text"]) for each in program.messages()), 120, "closed trade")
+        for command in CHARTS:
+            program.ask(command)  # the drawing process is warm
+        yield from under_load(program)
+
+
+def under_load(program: Running) -> Iterator[Figure]:
+    """Figures of a stretch in which charts are drawn all the time."""
+    charts: list[float] = []
+    over = threading.Event()
+
+    def draw() -> None:
+        while not over.is_set():
+            charts.extend(replied(program, command) for command in CHARTS)
+
+    artist = threading.Thread(target=draw)
+    with idle_loop() as control:
+        artist.start()
+        answers = asked(program, "/status")
+        over.set()
+        artist.join()
+    for share in (50, 99):
+        yield Figure(name=f"/status p{share}", value=percentile(answers, share), unit="ms", note=NOTE)
+    note = f"asked for to shown, {len(charts)} of them"
+    for share in (50, 99):
+        yield Figure(name=f"a chart p{share}", value=percentile(charts, share), unit="ms", note=note)
+    yield from lags("loop lag", program.ask("/health")[0], NOTE)
+    yield from lags("idle loop's lag", control.stdout.read() if control.stdout else "", "the control, in the same run")
+    yield Figure(name="memory", value=resident(program.process.pid), unit="MB", note="with phone and paper exchange")
+
+
+def asked(program: Running, text: str) -> list[float]:
+    """Seconds from saying something to its answer, again and again, at a steady pace."""
+    spent = []
+    for _ in range(ASKED):
+        began = time.monotonic()
+        spent.append(replied(program, text))
+        time.sleep(max(EVERY_SECONDS - (time.monotonic() - began), 0))
+    return spent
+
+
+def replied(program: Running, text: str) -> float:
+    """Seconds until the reply is in the chat; the phone tells as soon as it is."""
+    began = time.monotonic()
+    said = int(call(f"{program.chat}/phone/messages", {"text": text})["message_id"])
+    while True:
+        found = call(f"{program.chat}/phone/messages?after={said}&wait=5")["messages"]
+        if any(each["reply_to"] == said for each in found):
+            return time.monotonic() - began
+        said_after = max((int(each["message_id"]) for each in found), default=said)
+        if said_after == said:
+            time.sleep(0.002)  # what came was an edit: look again
+
+
+@contextlib.contextmanager
+def idle_loop() -> Iterator[subprocess.Popen[str]]:
+    """An event loop with nothing to do, measured like the program's."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CONTROL],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.stdin:
+            process.stdin.close()
+        process.wait(10)
+
+
+def lags(name: str, text: str, note: str) -> Iterator[Figure]:
+    """The figures of a line that tells them."""
+    found = _LAG.search(text)
+    if found is None:
+        raise ValueError(f"no lag is told in {text!r}")
+    for share, value in zip(("p50", "p99", "max"), found.groups(), strict=True):
+        yield Figure(name=f"{name} {share}", value=float(value), unit="ms", note=note)
+
+
+def percentile(seconds: list[float], share: int) -> float:
+    """In milliseconds."""
+    return float(np.percentile(seconds, share)) * 1000
+
+
+def resident(pid: int) -> float:
+    """Megabytes that a process has in memory."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * 4096 / 1e6
