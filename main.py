@@ -552,6 +552,8 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, li
             return
         stack.push_async_callback(session.office.stop)
         await session.office.start()
+        if place.illustrated:
+            building.painter.warm()
         async with contextlib.AsyncExitStack() as shown:
             if lines:
                 await shown.enter_async_context(beside(await make_display(place, session, link, chat)))
@@ -823,6 +825,11 @@ class Place:
         """Does market time go with the wall's?"""
         return self.settings.exchange != "paper" or (self.settings.feed == "live" and not self.plan.files)
 
+    @property
+    def illustrated(self) -> bool:
+        """Is there time to look at a chart of every decision?"""
+        return self.speed > 0 or self.real_time
+
 
 async def open_session(place: Place, link: Link, met: Introduction) -> Session:
     """Exchange, journal, trader and office of one account, recovered from what they kept."""
@@ -1067,8 +1074,7 @@ def open_building(
 
 
 def make_office(place: Place, link: Link, journal: SqlJournal, trader: Trader, seat: Seat) -> Office:
-    """What serves people around this trader. At full speed nobody looks at a chart of every decision; an account that
-    has not been met has no days to report."""
+    """What serves people around this trader. An account that has not been met has no days to report."""
     from bot.office import Office
 
     return Office(
@@ -1086,7 +1092,7 @@ def make_office(place: Place, link: Link, journal: SqlJournal, trader: Trader, s
         real_time=place.real_time and not seat.absent,
         real_money=place.settings.exchange == "live",
         made_up=place.settings.own_exchange and place.settings.feed != "live",
-        illustrated=place.speed > 0 or place.real_time,
+        illustrated=place.illustrated,
     )
 
 

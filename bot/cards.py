@@ -109,8 +109,8 @@ PUSHED: Final[Mapping[str, Push]] = MappingProxyType(
 class Look:
     """How the chat looks: the badge that comes first, the reader's time zone, the charts' theme, what is pushed.
 
-    `real_money`: what is traded is somebody's money, and allowing entries asks for a confirmation. `made_up`: prices are
-    no exchange's of now, but synthetic or recorded.
+    `real_money`: what is traded is somebody's money, and allowing entries asks for a confirmation. `made_up`: prices
+    are no exchange's of now, but synthetic or recorded.
     """
 
     badge: str

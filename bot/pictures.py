@@ -53,7 +53,7 @@ def equity_picture(curve: EquityCurve, start: float, title_badge: str, zone: tzi
     if start > 0:
         facts.append(("Return", percent(change / start, sign=True)))
     facts.append(("Max drawdown", percent(float(drawdown(curve.equity, start).min()))))
-    facts.append(("In position", percent(float(curve.exposed.mean()), 0)))
+    facts.append(("In position", percent(_exposure(curve), 0)))
     return EquityPicture(
         title=f"{title_badge} equity {money(change)}{gained}",
         time=curve.time,
@@ -62,6 +62,14 @@ def equity_picture(curve: EquityCurve, start: float, title_badge: str, zone: tzi
         facts=tuple(facts),
         zone=str(zone),
     )
+
+
+def _exposure(curve: EquityCurve) -> float:
+    """Share of the time that ended in a position, which is that of the bars; points may lie closer in between."""
+    lengths = np.diff(curve.time)
+    if not lengths.sum() > 0:
+        return float(curve.exposed.mean())
+    return float(np.average(curve.exposed[1:], weights=lengths))
 
 
 def candle_picture(

@@ -183,3 +183,7 @@ class Painter(Protocol):
     async def paint(self, picture: Picture, theme: Theme) -> bytes:
         """A PNG for a phone: at most 10 MB, width + height at most 10,000 pixels."""
         ...
+
+    def warm(self) -> None:
+        """Get ready in the background, so that the first picture comes as soon as any; harmless at any time."""
+        ...

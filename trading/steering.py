@@ -121,9 +121,9 @@ class Undertaking(ABC):
         return [order for order in self.book.working.values() if order.purpose in purposes]
 
     async def cancel(self, orders: Sequence[WorkingOrder]) -> None:
-        """Cancel orders of ours; one in doubt waits until it is known (see `recovery`)."""
+        """Cancel orders of ours. One in doubt may not be there: then its doubt is ended first (see `recovery`)."""
         for order in orders:
-            if order.uncertain or not self.ready(order.link_id):
+            if not self.ready(order.link_id):
                 continue
             try:
                 await self.cancel_one(order)

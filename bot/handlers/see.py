@@ -20,7 +20,7 @@ from bot.pictures import (
     resampled,
 )
 from bot.ports import Answer, Asked, Desk
-from bot.text import CAPTION_LIMIT, coin, label, multiple, own, prose, visible, word
+from bot.text import CAPTION_LIMIT, coin, counted, label, money, multiple, own, percent, price, prose, visible, word
 from bot.views import (
     Course,
     Paid,
@@ -58,7 +58,7 @@ from storage.reports import (
 )
 from trading.errors import BadInput, OutcomeUnknown, Rejected, Transient
 from trading.events import TradeClosed
-from trading.model import EPOCH, CandleSeries, utc
+from trading.model import EPOCH, ZERO, CandleSeries, utc
 from trading.parameters import near
 from trading.pictures import Picture
 from trading.status import Status
@@ -198,7 +198,9 @@ async def _periods(asked: Asked, desk: Desk, period: Period) -> Answer:
     table = [(day, tally.groups.get(day, Totals())) for day in days]
     text = periods_view(table, period, desk.look)
     bars = [(period_label(day, period), float(totals.pnl)) for day, totals in table]
-    picture = periods_picture(bars, title=f"{desk.look.badge} result by {period}")
+    total = money(sum((totals.pnl for _, totals in table), ZERO))
+    title = f"{desk.look.badge} {total} in {counted(len(table), period)}"
+    picture = periods_picture(bars, title=title)
     return await _pictured(desk, text, picture, f"{name}.png")
 
 
@@ -213,7 +215,9 @@ async def performance(asked: Asked, desk: Desk) -> Answer:
         return Answer(text=f"{desk.look.lead} <b>no trade finished yet</b>: /performance begins with the first exit")
     text = performance_view(symbols.ranked(), reasons.ranked(), desk.look)
     groups = [("Market", _ranks(symbols)), ("Way out", _ranks(reasons))]
-    picture = rank_picture(groups, title=f"{desk.look.badge} performance")
+    whole = sum((totals.pnl for totals in symbols.groups.values()), ZERO)
+    count = sum(totals.trades for totals in symbols.groups.values())
+    picture = rank_picture(groups, title=f"{desk.look.badge} {money(whole)} in {counted(count, 'trade')}")
     return await _pictured(desk, text, picture, "performance.png")
 
 
@@ -344,12 +348,24 @@ async def _candles(desk: Desk, symbol: str, series: CandleSeries, minutes: int, 
         bars,
         desk.params,
         bars=len(shown),
-        title=f"{desk.look.badge} {symbol} {timeframe(minutes)}",
+        title=f"{desk.look.badge} {coin(symbol)} {timeframe(minutes)} {price(float(bars.close[-1]))}",
+        facts=_span(shown),
         zone=desk.look.zone,
         levels=[level for each in now.positions if each.symbol == symbol for level in levels_of(each)],
         marks=marks_of(symbol, closed, now.positions),
     )
     return await _pictured(desk, text, picture, f"{label(symbol, 20)}.png")
+
+
+def _span(shown: CandleSeries) -> tuple[tuple[str, str], ...]:
+    """What the candles say at a glance."""
+    change = float(shown.close[-1]) / float(shown.open[0]) - 1
+    since = f"{len(shown)} candles"
+    return (
+        (since, percent(change, sign=True)),
+        ("High", price(float(shown.high.max()))),
+        ("Low", price(float(shown.low.min()))),
+    )
 
 
 async def health(asked: Asked, desk: Desk) -> Answer:

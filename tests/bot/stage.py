@@ -165,6 +165,9 @@ class SmallPainter:
         self.painted.append(picture)
         return PIXEL
 
+    def warm(self) -> None:
+        """There is nothing to get ready."""
+
 
 class SmallVitals:
     """A program in good health."""

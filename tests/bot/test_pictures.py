@@ -95,7 +95,7 @@ def test_the_equity_picture_carries_the_news() -> None:
     picture = equity_picture(stored, 10_000.0, "PAPER", BERLIN)
     assert picture.title == "PAPER equity +312.40 USDT (+3.12%)"
     assert picture.facts == (
-        ("Equity", "10,312.40"), ("Return", "+3.12%"), ("Max drawdown", "-5.00%"), ("In position", "50%"),
+        ("Equity", "10,312.40"), ("Return", "+3.12%"), ("Max drawdown", "-5.00%"), ("In position", "67%"),
     )  # fmt: skip
     assert picture.time is stored.time
     assert picture.equity is stored.equity
@@ -107,6 +107,18 @@ def test_the_start_counts_as_a_peak_of_the_drawdown() -> None:
     picture = equity_picture(curve(9_500, 9_900), 10_000.0, "PAPER", UTC)
     assert dict(picture.facts)["Max drawdown"] == "-5.00%"
     assert picture.zone == "UTC"
+
+
+def test_time_in_a_position_is_time() -> None:
+    """Points that lie closer in between do not count more: two bars of four hours in a position, one hour out."""
+    finer = dataclasses.replace(
+        curve(*[10_000.0] * 5),
+        time=millis(START) + np.array([0, 4, 8, 8, 9], np.int64) * HOUR,
+        exposed=np.array([False, True, True, False, False]),
+    )
+    assert dict(equity_picture(finer, 10_000.0, "PAPER", UTC).facts)["In position"] == "89%"
+    at_once = dataclasses.replace(finer, time=np.zeros(5, np.int64))
+    assert dict(equity_picture(at_once, 10_000.0, "PAPER", UTC).facts)["In position"] == "40%"
 
 
 def test_without_a_start_there_is_no_return() -> None:

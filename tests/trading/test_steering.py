@@ -29,6 +29,7 @@ from tests.trading.faults import BadLine, Fault
 from tests.trading.rig import (
     BTC,
     COSTLY,
+    FEES,
     FLAT,
     FOUR_HOURS,
     NO_FEES,
@@ -437,16 +438,32 @@ async def test_a_refused_close_is_tried_again_and_told_after_three() -> None:
     await assert_whole(world, asks)
 
 
-async def test_the_strategy_places_no_take_profit_into_a_panic() -> None:
-    """Between two refused attempts the position stands without one, and nothing is entered even after a resume."""
-    btc = series_of([FLAT, FLAT, ENTERED, *[UP] * 9])
-    stage = Stage(series=[btc], said=script({1: reading(1), 5: reading(1)}, btc), rules=TARGETS)
+async def test_the_strategy_stays_out_of_the_way_of_a_panic() -> None:
+    """Between two refused attempts no take profit is placed, and nothing is entered even after a resume."""
+    btc, eth = series_of([FLAT, FLAT, ENTERED, *[UP] * 9]), series_of([FLAT] * 12, symbol=ETH)
+    said = script({1: reading(1)}, btc) | script({5: reading(1)}, eth)
+    stage = Stage(series=[btc, eth], said=said, rules=TARGETS, instruments=RULES)
     resumed = ev.ResumeTrading(by="ann", command="c2")
     world, _ = await asked(stage, {3: [panic()], 4: [resumed]}, broker=refusing(4))
     targets = [intent for intent in await world.intents() if intent.purpose is Purpose.TAKE_PROFIT]
     assert len(targets) == 1
     assert (await the_end(world)).done
-    assert len(await world.said(ev.VerdictReached)) == 1
+    assert [(edge.symbol, edge.reason) for edge in await world.said(ev.EdgeDropped)] == [(ETH, "stopping")]
+
+
+async def test_a_take_profit_in_doubt_is_not_sent_again_into_a_panic() -> None:
+    """It never arrived, and nobody wants it any more, though the position is still there."""
+    lines: list[BadLine] = []
+
+    def line(exchange: MemoryExchange) -> BadLine:
+        lines.append(BadLine(exchange, {"place": [Fault.NONE, Fault.LOSE_REQUEST, Fault.REFUSE, Fault.REFUSE]}))
+        return lines[0]
+
+    asks = {2: [panic()]}
+    world, _ = await asked(one_symbol([FLAT, FLAT, ENTERED, *[HIGH] * 8]), asks, broker=line)
+    assert [sent.purpose for sent in lines[0].sent] == [Purpose.ENTRY, Purpose.EXIT]
+    assert (await the_end(world)).done
+    await assert_whole(world, asks)
 
 
 @dataclass(slots=True)
@@ -459,6 +476,23 @@ class Outage(BadLine):
     def _fault(self, method: str) -> Fault:
         row = (self.exchange._venue.now - START) // FOUR_HOURS - 1
         return Fault.DOWN if self.first <= row < self.last else Fault.NONE
+
+
+class NoCancels(Outage):
+    """Only cancelling does not work for a while."""
+
+    def _fault(self, method: str) -> Fault:
+        return Outage._fault(self, method) if method == "cancel" else Fault.NONE
+
+
+async def test_a_cancel_that_fails_does_not_hold_up_a_close() -> None:
+    """The position is closed at the next open; the cancel is done when it can be."""
+    asks = {3: [panic()]}
+    world, _ = await asked(two_symbols(bars=14), asks, broker=partial(NoCancels, first=3, last=7))
+    (trade,) = await world.trades()
+    assert trade.exit_time == START + 4 * FOUR_HOURS
+    assert (await the_end(world)).at >= START + 8 * FOUR_HOURS
+    await assert_whole(world, asks)
 
 
 @pytest.mark.parametrize("request_", [panic(), stop(), close(), cancel(ETH)], ids=named)
@@ -488,7 +522,7 @@ class Thin(BadLine):
         known, wanted = self.exchange, placed.order
         if wanted.purpose is not Purpose.EXIT:
             return await known.place(placed)
-        half = wanted.qty / 2 if wanted.qty > 1 else wanted.qty
+        half = (wanted.qty / 2).quantize(Decimal("0.001")) if wanted.qty > Decimal("0.3") else wanted.qty
         self.asked = {**getattr(self, "asked", {}), wanted.link_id: wanted.qty}
         smaller = object.__new__(Approved)
         smaller.order = replace(wanted, qty=half)
@@ -513,7 +547,7 @@ async def test_what_is_filled_in_part_is_closed_to_the_end(request_: Request) ->
     left = Decimal("2.5") if request_ == close("0.5") else Decimal(0)
     assert sum((position.qty for position in world.venue.positions.values()), Decimal(0)) == left
     exits = [intent for intent in await world.intents() if intent.purpose is Purpose.EXIT]
-    assert len(exits) >= 3
+    assert len(exits) >= 5
     assert any(line.startswith(f"closed {5 - left} of BTCUSDT") for line in done.found)
     await assert_whole(world, asks)
     assert session.desk.book.progress == {}
@@ -605,6 +639,16 @@ async def test_close_says_what_it_brought() -> None:
     assert (trade.exit_reason, trade.pnl) == (ExitReason.MANUAL, Decimal(50))
     assert not session.desk.book.paused
     await assert_whole(world, asks)
+
+
+@pytest.mark.parametrize(
+    ("share", "line"),
+    [("1", "closed 5 of BTCUSDT at 1,009, +41.43 USDT"), ("0.25", "closed 1.25 of BTCUSDT at 1,009, +10.61 USDT")],
+)
+async def test_what_a_close_brought_is_after_costs(share: str, line: str) -> None:
+    """The whole trade after all its fees (44.95 - 2.52 - 1); a part after its own alone (11.24 - 0.63)."""
+    world, _ = await asked(one_symbol([FLAT, FLAT, ENTERED, *[HIGH] * 3], terms=FEES), {3: [close(share)]})
+    assert (await the_end(world)).found[0] == line
 
 
 async def test_a_part_leaves_the_rest_with_its_stop() -> None:
@@ -1283,6 +1327,38 @@ async def test_a_request_for_less_risk_ends_a_deliberation(request_: Request, st
     assert verdict.reasons == (f"{name} was asked for while the council deliberated",)
     assert await world.intents() == []
     assert (await ended(world))["c1"] == 1
+
+
+async def test_a_council_is_not_even_asked_while_something_urgent_waits() -> None:
+    """Two symbols at one close: the first deliberation is ended, the second is not begun."""
+    series = [series_of([FLAT] * 5, symbol=symbol) for symbol in (BTC, ETH)]
+    said = {key: what for one in series for key, what in script({1: reading(1)}, one).items()}
+    world, council = World.of(Stage(series=series, said=said, rules=TARGETS, instruments=RULES)), Ponders()
+    session = await Session.begin(world, council=council)
+    running = asyncio.create_task(session.run())
+    async with asyncio.timeout(5):
+        await council.asked.wait()
+        council.asked.clear()
+        session.trader.submit(panic())
+        await running
+    assert not council.asked.is_set()
+    assert [verdict.gate for verdict in await world.said(ev.VerdictReached)] == ["operator", "operator"]
+
+
+class Considers(Ponders):
+    """A council that takes a moment."""
+
+    async def deliberate(self, brief: Brief) -> Deliberation:
+        """Yes."""
+        await asyncio.sleep(0.01)
+        return Deliberation(approved=True, size_multiplier=1.0, reasons=())
+
+
+async def test_a_request_that_was_dealt_with_ends_no_later_deliberation() -> None:
+    """Paused and resumed before the edge: the council has its time."""
+    asks: Asks = {0: [ev.PauseTrading(by="ann", command="c1"), ev.ResumeTrading(by="ann", command="c2")]}
+    world, _ = await asked(one_symbol([FLAT] * 4), asks, council=Considers())
+    assert [verdict.approved for verdict in await world.said(ev.VerdictReached)] == [True]
 
 
 async def test_other_requests_wait_for_the_council() -> None:

@@ -28,7 +28,7 @@ function open(commands) {
   $("menu").replaceChildren(...commands.map(suggestion));
   $("menu").hidden = commands.length === 0;
   $("menu").scrollTop = 0;
-  for (const id of ["slash", "text"]) $(id).setAttribute("aria-expanded", String(isOpen()));
+  $("slash").setAttribute("aria-expanded", String(isOpen()));
   $("text").removeAttribute("aria-activedescendant");
 }
 

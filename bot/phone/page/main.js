@@ -52,8 +52,13 @@ function take(answer) {
   spread(news);
   announce(arrived);
   reading.arrived(arrived);
-  if (news.changed.some((message) => message.pinned) || chat.pinned.length) describe();
+  if (touchesPins(news)) describe();
   $("empty").hidden = timeline.size > 0;
+}
+
+function touchesPins({ changed, gone }) {
+  const pins = new Set(chat.pinned.map((message) => message.message_id));
+  return gone.some((id) => pins.has(id)) || changed.some((message) => message.pinned || pins.has(message.message_id));
 }
 
 /** Redraws what depends on the messages that changed: quotes of them, and counts of replies. */

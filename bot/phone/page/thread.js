@@ -17,7 +17,10 @@ export function prepareThread(onLearned) {
   learned = onLearned;
   $("thread-close").addEventListener("click", leave);
   addEventListener("popstate", follow);
-  addEventListener("keydown", (event) => { if (event.key === "Escape" && root && !event.defaultPrevented) leave(); });
+  addEventListener("keydown", (event) => {
+    const elsewhere = event.defaultPrevented || event.target.closest?.("dialog, [popover]");
+    if (event.key === "Escape" && root && !elsewhere) leave();
+  });
   follow();
 }
 
@@ -25,7 +28,7 @@ export const threadList = timeline;
 
 export function openThread(message, button = null) {
   opener = button;
-  history.pushState(null, "", `#thread-${rootOf(message)}`);
+  history.pushState({ thread: true }, "", `#thread-${rootOf(message)}`);
   follow();
 }
 
@@ -36,9 +39,11 @@ export function updateThread({ changed, gone }) {
   describe();
 }
 
+/** Back to the chat; whoever came by an address with a thread in it has no page of ours to go back to. */
 function leave() {
-  if (history.state === null && location.hash) history.back();
-  else show(0);
+  if (history.state?.thread) return history.back();
+  history.replaceState(null, "", location.pathname + location.search);
+  follow();
 }
 
 /** Does what the address says. */

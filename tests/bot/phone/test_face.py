@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, StreamReader
@@ -12,6 +14,7 @@ from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup
 from bot.phone import Phone
 from tests.bot.phone.driver import Human, Json, call
 
+PARTS = Path(__file__).parents[3] / "bot" / "phone" / "page"
 FIELDS = {
     "message_id",
     "from",
@@ -43,7 +46,7 @@ async def test_a_message_has_the_promised_fields(bot: Bot, human: Human) -> None
         None,
     )
     assert (second["from"], second["text"], second["reply_to"]) == ("bot", "flat", 1)
-    assert second["buttons"] == [[{"text": "A", "data": "a"}, {"text": "B", "data": None, "url": "https://e.org"}]]
+    assert second["buttons"] == [[{"text": "A", "data": "a"}, {"text": "B", "data": None, "url": "https://e.org/"}]]
 
 
 async def test_after_shows_new_messages_and_younger_edits(bot: Bot, human: Human) -> None:
@@ -74,6 +77,8 @@ async def test_a_cursor_shows_each_change_once(bot: Bot, human: Human) -> None:
         "messages": [],
         "deleted": [],
         "cursor": changed["cursor"],
+        "threads": {},
+        "originals": {},
     }
 
 
@@ -84,6 +89,56 @@ async def test_the_last_messages(bot: Bot, human: Human) -> None:
     newest = await human.read(last=2)
     assert [each["text"] for each in newest["messages"]] == ["3", "4"]
     assert (await human.read(since=newest["cursor"]))["messages"] == []
+    earlier = await human.read(last=2, before=newest["messages"][0]["message_id"])
+    assert [each["text"] for each in earlier["messages"]] == ["1", "2"]
+
+
+async def test_a_thread_is_a_chain_of_replies(bot: Bot, human: Human) -> None:
+    """Every message names the top of its thread; a thread can be read alone, and its replies are counted."""
+    root = (await bot.send_message(1, "PROPOSAL")).message_id
+    await bot.send_message(1, "of another matter")
+    first = (await bot.send_message(1, "approved", reply_to_message_id=root)).message_id
+    said = await human.say("why?", reply_to=first)
+    gone = (await bot.send_message(1, "a slip", reply_to_message_id=said["message_id"])).message_id
+    await bot.delete_message(1, gone)
+    seen = await human.read()
+    assert [each["thread"] for each in seen["messages"]] == [None, None, root, root]
+    assert seen["threads"] == {str(root): 2}
+    assert seen["originals"][str(root)] == {"from": "bot", "text": "PROPOSAL"}
+    thread = await human.read(thread=root)
+    assert [each["text"] for each in thread["messages"]] == ["PROPOSAL", "approved", "why?"]
+
+
+async def test_typing_and_silence_can_be_seen(bot: Bot, human: Human) -> None:
+    """What the bot was seen doing is kept for a poller; a message says whether it came without a sound."""
+    assert await human.get("/phone/actions") == {"actions": [], "now": None}
+    waiting = asyncio.create_task(human.get("/phone/actions", wait=30))
+    await bot.send_chat_action(1, "typing")
+    async with asyncio.timeout(5):
+        told = await waiting
+    assert [(each["action_id"], each["action"]) for each in told["actions"]] == [(1, "typing")]
+    assert (told["now"], (await human.get("/phone/about"))["action"]) == ("typing", "typing")
+    await bot.send_message(1, "done", disable_notification=True)
+    await bot.send_message(1, "loud")
+    after = await human.get("/phone/actions", after=1)
+    assert after == {"actions": [], "now": None}
+    assert [each["silent"] for each in await human.messages()] == [True, False]
+
+
+async def test_typing_ends(human: Human) -> None:
+    """After five seconds, or when the bot says so; it is told once to each chat."""
+    now = [1_700_000_000.0]
+    async with Phone(None, listed=[5], clock=lambda: now[0]) as phone, ClientSession(phone.url) as session:
+        human = Human(session)
+        await call(session, "sendChatAction", chat_id=1, action="upload_photo")
+        await call(session, "sendChatAction", chat_id=5, action="typing")
+        assert (await human.get("/phone/actions"))["now"] == "upload_photo"
+        now[0] += 5
+        assert (await human.get("/phone/actions"))["now"] is None
+        await call(session, "sendChatAction", chat_id=1, action="typing")
+        await call(session, "sendChatAction", chat_id=1, action="cancel")
+        told = await human.get("/phone/actions")
+    assert ([each["action"] for each in told["actions"]], told["now"]) == (["upload_photo", "typing", "cancel"], None)
 
 
 async def test_waiting_for_news(bot: Bot, human: Human) -> None:
@@ -122,6 +177,7 @@ async def test_a_long_history_is_answered_fast(session: ClientSession, human: Hu
         ("/phone/taps", '{"message_id": 1, "data": "b"}', "message 1 has no button with data 'b'"),
         ("/phone/taps", '{"message_id": 1}', "data must be the data of a button, a string"),
         ("/phone/edits", '{"message_id": 1, "text": "x"}', "message 1 is not from user 1"),
+        ("/phone/blocks", '{"blocked": 1}', "blocked must be true or false"),
     ],
 )
 async def test_nonsense_is_refused_in_one_line(
@@ -197,11 +253,18 @@ async def test_the_page_is_whole_and_closed(bot: Bot, session: ClientSession) ->
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
     assert "alert(1)" in text
     assert text.count("</script>") == 2
-    for path in ("/page/phone.css", "/page/phone.js"):
+    wanted = set(re.findall(r'(?:href|src)="(/page/[^"]+)"', text))
+    seen: set[str] = set()
+    while missing := wanted - seen:
+        path = missing.pop()
+        seen.add(path)
         async with session.get(path) as response:
-            assert response.status == 200
-            text += await response.text()
-    assert "http://" not in text.replace("http://127.0.0.1", "")
-    assert "https://" not in text
+            assert response.status == 200, path
+            part = await response.text()
+        text += part
+        wanted |= {f"/page/{name}" for name in re.findall(r'from "\./([^"]+)"', part)}
+    assert {f"/page/{path.name}" for path in PARTS.iterdir()} - seen == {"/page/index.html"}
+    outside = set(re.findall(r"https?://[^\s\"'`]*", text)) - {f"{str(session._base_url).rstrip('/')}"}
+    assert outside == {"http://www.w3.org/2000/svg"}, "the name of a language, not an address"
     async with session.get("/page/../server.py") as response:
         assert response.status == 404

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bot.phone.entities import Formatted
 from bot.phone.errors import Refusal
-from bot.phone.formatting import parse_html, plain, to_html, utf16_length
+from bot.phone.formatting import parse_html, parse_markdown, parse_markdown_v2, plain, to_html, utf16_length
+from bot.phone.links import BadLink, checked_link
 
 
 def kinds(formatted: Formatted) -> list[tuple[str, int, int]]:
@@ -86,8 +87,10 @@ def test_a_code_block_keeps_its_language() -> None:
         ("<b>a<i>b</i></b>", "<b>a<i>b</i></b>"),
         ("&lt;script&gt;", "&lt;script&gt;"),
         ("<pre>a &lt; b</pre>", "<pre>a &lt; b</pre>"),
-        ("<tg-spoiler>😀</tg-spoiler>!", '<span class="spoiler">😀</span>!'),
-        ("/help", '<a class="command" href="#">/help</a>'),
+        ("a\n<pre>b</pre>\nc", "a<pre>b</pre>c"),
+        ("<tg-spoiler>😀</tg-spoiler>!", '<span class="spoiler" role="button" tabindex="0">😀</span>!'),
+        ("<blockquote expandable>{q}</blockquote>", '<blockquote class="expandable">{q}</blockquote>'),
+        ("/help", '<button class="command" type="button">/help</button>'),
         ("<a href='tg://user?id=1'>me</a>", "me"),
         (
             "<a href='https://e.org/\"&gt;'>e</a>",
@@ -100,10 +103,96 @@ def test_the_page_gets_safe_html(source: str, page: str) -> None:
     assert to_html(parse_html(source)) == page
 
 
+@pytest.mark.parametrize(
+    ("source", "text", "entities"),
+    [
+        ("*b _i __u__ ||x||_*", "b i u x", [("bold", 0, 7), ("italic", 2, 5), ("underline", 4, 1), ("spoiler", 6, 1)]),
+        ("`a*b\\``", "a*b`", [("code", 0, 4)]),
+        ("```python\nx = 1\n``` y", "x = 1\n y", [("pre", 0, 6)]),
+        ("[e](https://e.org/\\))", "e", [("text_link", 0, 1)]),
+        ("[e](no)", "e", []),
+        ("> a\n>b\nc", " a\nb\nc", [("blockquote", 0, 4)]),
+        ("**>a\n>b||", "a\nb", [("expandable_blockquote", 0, 3)]),
+        ("___iu_**__", "iu", [("underline", 0, 2), ("italic", 0, 2)]),
+        ("![😀](tg://emoji?id=5)", "😀", []),
+        ("1 \\- 2\\.", "1 - 2.", []),
+    ],
+)  # fmt: skip
+def test_markdown_v2_becomes_text_and_entities(source: str, text: str, entities: list[tuple[str, int, int]]) -> None:
+    """Entities nest, a backslash escapes, a quote begins its line."""
+    formatted = parse_markdown_v2(source)
+    assert formatted.text == text
+    assert sorted(kinds(formatted)) == sorted(entities)
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "entities"),
+    [
+        ("*b* _i_ `c` \\*", "b i c *", [("bold", 0, 1), ("italic", 2, 1), ("code", 4, 1)]),
+        ("```py\nx\n```", "x", [("pre", 0, 1)]),
+        ("[e](e.org) [no](x)", "e no", [("text_link", 0, 1)]),
+        ("_a*b_ a\\b", "a*b a\\b", [("italic", 0, 3)]),
+    ],
+)
+def test_legacy_markdown_becomes_text_and_entities(
+    source: str, text: str, entities: list[tuple[str, int, int]]
+) -> None:
+    """Nothing nests, and only four characters can be escaped."""
+    formatted = parse_markdown(source)
+    assert formatted.text == text
+    assert kinds(formatted) == entities
+
+
+@pytest.mark.parametrize(
+    ("link", "full"),
+    [
+        ("https://e.org", "https://e.org/"),
+        ("E.org", "http://e.org/"),
+        ("HTTP://e.org:8080/A?b=c d#e", "http://e.org:8080/A?b=c%20d#e"),
+        ("e.org?x", "http://e.org/?x"),
+        ("user@e.org/x", "http://e.org/x"),
+        ("tg:resolve?domain=x", "tg://resolve?domain=x"),
+    ],
+)
+def test_a_link_is_brought_into_its_full_form(link: str, full: str) -> None:
+    """Protocol, host in lower case, path."""
+    assert checked_link(link) == full
+
+
+@pytest.mark.parametrize(
+    ("link", "reason"),
+    [
+        ("", "URL host is empty"),
+        ("localhost", "Wrong HTTP URL"),
+        ("ftp://e.org", "Unsupported URL protocol"),
+        ("http://e.org:x/", "Wrong port number specified in the URL"),
+        ("http://e.org:99999/", "Wrong port number specified in the URL"),
+        ("http://e|.org", "Disallowed character in URL host"),
+    ],
+)
+def test_what_is_no_link_is_told(link: str, reason: str) -> None:
+    """In Telegram's words, with the link."""
+    with pytest.raises(BadLink) as problem:
+        checked_link(link)
+    assert str(problem.value) == f"URL '{link}' is invalid: {reason}"
+
+
 @given(st.text(max_size=200))
 def test_escaped_text_survives(text: str) -> None:
     """What html.escape makes of any text comes back as that text, but for white space around."""
     assert parse_html(html.escape(text)).text == plain(text).text
+
+
+@given(st.text(alphabet="*_~`|[]()!>\\\\\n.ab😀", max_size=60))
+def test_no_markdown_breaks_the_parser(source: str) -> None:
+    """Any text is either parsed, with entities inside it, or refused, in both modes."""
+    for parse in (parse_markdown, parse_markdown_v2):
+        try:
+            formatted = parse(source)
+        except Refusal:
+            continue
+        total = utf16_length(formatted.text)
+        assert all(0 <= entity.offset < entity.end <= total for entity in formatted.entities)
 
 
 @given(st.text(alphabet="<>/ab=\"' &;#x1pre/😀\n", max_size=60))

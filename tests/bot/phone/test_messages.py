@@ -14,6 +14,8 @@ from telegram import (
     InputMediaPhoto,
     LinkPreviewOptions,
     Message,
+    MessageOriginUser,
+    ReactionTypeEmoji,
     ReplyKeyboardRemove,
     ReplyParameters,
 )
@@ -156,7 +158,8 @@ async def test_a_deleted_message_is_gone(bot: Bot, human: Human) -> None:
         await bot.delete_message(OWNER, sent.message_id)
     with pytest.raises(BadRequest, match=r"^Message to edit not found$"):
         await bot.edit_message_text("x", OWNER, sent.message_id)
-    assert await human.read(since=cursor) == {"messages": [], "deleted": [1], "cursor": cursor + 1}
+    seen = await human.read(since=cursor)
+    assert (seen["messages"], seen["deleted"], seen["cursor"]) == ([], [1], cursor + 1)
     assert await bot.delete_messages(OWNER, [sent.message_id, 99])
     assert (await bot.send_message(OWNER, "next")).message_id == 2
 
@@ -210,3 +213,89 @@ async def test_another_chat_is_another_history(bot: Bot, human: Human, phone: Ph
     await bot.send_message(5, "for the viewer")
     assert await human.messages() == []
     assert [each["text"] for each in await human.messages(user_id=5)] == ["for the viewer"]
+
+
+async def test_an_album_is_one_group(bot: Bot, human: Human, picture: bytes) -> None:
+    """Its messages share a group and what they answer, and come back in order; a single item is no album."""
+    asked = await human.say("/charts")
+    photos = [InputMediaPhoto(picture, caption="<b>one</b>", parse_mode="HTML"), InputMediaPhoto(picture)]
+    sent = await bot.send_media_group(OWNER, photos, reply_to_message_id=asked["message_id"])
+    assert [each.caption for each in sent] == ["one", None]
+    assert len({each.media_group_id for each in sent}) == 1
+    assert sent[0].media_group_id is not None
+    documents = [InputMediaDocument(b"a", filename="a.txt"), InputMediaDocument(b"b", filename="b.txt")]
+    files = await bot.send_media_group(OWNER, documents)
+    assert [each.document.file_name for each in files if each.document] == ["a.txt", "b.txt"]
+    assert files[0].media_group_id != sent[0].media_group_id
+    (alone,) = await bot.send_media_group(OWNER, photos[:1])
+    assert alone.media_group_id is None
+    seen = await human.messages()
+    assert [each["reply_to"] for each in seen[1:3]] == [asked["message_id"]] * 2
+    assert [each["album"] for each in seen[1:3]] == [sent[0].media_group_id] * 2
+
+
+async def test_a_forward_names_its_origin_and_a_copy_does_not(bot: Bot, human: Human, picture: bytes) -> None:
+    """Text, entities and media are the same; a copy may have a caption of its own; a forward cannot be edited."""
+    said = await human.say("see /status")
+    first = await bot.forward_message(OWNER, OWNER, said["message_id"])
+    assert isinstance(first.forward_origin, MessageOriginUser)
+    assert (first.forward_origin.sender_user.id, first.text) == (OWNER, "see /status")
+    again = await bot.forward_message(5, OWNER, first.message_id)
+    assert isinstance(again.forward_origin, MessageOriginUser)
+    assert again.forward_origin.sender_user.id == OWNER
+    with pytest.raises(BadRequest, match=r"^Message can't be edited$"):
+        await bot.edit_message_text("x", OWNER, first.message_id)
+    chart = await bot.send_photo(OWNER, picture, caption="chart")
+    copied = await bot.copy_message(OWNER, OWNER, chart.message_id)
+    named = await bot.copy_message(OWNER, OWNER, chart.message_id, caption="<i>mine</i>", parse_mode="HTML")
+    by_id = {each["message_id"]: each for each in await human.messages()}
+    assert by_id[first.message_id]["forwarded_from"] == "Owner"
+    assert by_id[copied.message_id]["forwarded_from"] is None
+    assert (by_id[copied.message_id]["caption"], by_id[named.message_id]["caption"]) == ("chart", "mine")
+    assert by_id[copied.message_id]["photo"] == by_id[chart.message_id]["photo"]
+
+
+async def test_pins(bot: Bot, human: Human) -> None:
+    """The one pinned last is the chat's; unpinning without an id takes that one, and all can be taken at once."""
+    one, two, three = [await bot.send_message(OWNER, text) for text in ("one", "two", "three")]
+    for sent in (one, three, two):
+        assert await bot.pin_chat_message(OWNER, sent.message_id)
+    pinned = (await bot.get_chat(OWNER)).pinned_message
+    assert pinned is not None
+    assert pinned.message_id == two.message_id
+    assert [each["text"] for each in (await human.get("/phone/about"))["pinned"]] == ["two", "three", "one"]
+    assert await bot.unpin_chat_message(OWNER)
+    assert await bot.unpin_chat_message(OWNER, one.message_id)
+    assert [each["pinned"] for each in await human.messages()] == [False, False, True]
+    assert await bot.unpin_all_chat_messages(OWNER)
+    assert (await bot.get_chat(OWNER)).pinned_message is None
+
+
+async def test_a_reaction_can_be_taken_back(bot: Bot, human: Human) -> None:
+    """One emoji beside a message of either side."""
+    said = await human.say("thanks")
+    assert await bot.set_message_reaction(OWNER, said["message_id"], ReactionTypeEmoji("❤️"))
+    assert [each["reaction"] for each in await human.messages()] == ["❤"]
+    assert await bot.set_message_reaction(OWNER, said["message_id"], [])
+    assert [each["reaction"] for each in await human.messages()] == [None]
+
+
+@pytest.mark.parametrize(
+    ("mode", "source", "page"),
+    [
+        ("MarkdownV2", "*b* _i_ __u__ ~s~ `c`", "<b>b</b> <i>i</i> <u>u</u> <s>s</s> <code>c</code>"),
+        ("Markdown", "*b* _i_ `c`", "<b>b</b> <i>i</i> <code>c</code>"),
+        ("HTML", "<b>b</b>", "<b>b</b>"),
+        ("html", "<b>b</b>", "<b>b</b>"),
+    ],
+)
+async def test_every_parse_mode_is_understood(bot: Bot, human: Human, mode: str, source: str, page: str) -> None:
+    """All three of Telegram's, in any case."""
+    await bot.send_message(OWNER, source, parse_mode=mode)
+    assert [each["html"] for each in await human.messages()] == [page]
+
+
+async def test_logging_out_is_answered(bot: Bot) -> None:
+    """As Telegram answers it."""
+    assert await bot.log_out()
+    assert await bot.close()

@@ -122,6 +122,23 @@ async def test_what_is_written_in_a_thread_belongs_to_it(chat: Chat) -> None:
     await expect(window.page.locator("#thread")).to_be_hidden()
 
 
+async def test_a_thread_has_an_address(chat: Chat) -> None:
+    """Opened by its address the thread is there at once; Esc closes a photo in it first, and then leads to the chat."""
+    root = await chat.bot.send_photo(OWNER, painting(600, 400), caption="PROPOSAL #215")
+    await chat.bot.send_message(OWNER, "approved", reply_parameters=ReplyParameters(root.message_id))
+    window = await chat.open(query=f"?theme=dark#thread-{root.message_id}")
+    thread = window.page.locator("#thread")
+    await expect(thread.locator(".body")).to_have_text(["PROPOSAL #215", "approved"])
+    await thread.locator(".photo").first.click()
+    await expect(window.page.locator("#lightbox")).to_be_visible()
+    await window.page.keyboard.press("Escape")
+    await expect(window.page.locator("#lightbox")).to_be_hidden()
+    await expect(thread).to_be_visible()
+    await window.page.keyboard.press("Escape")
+    await expect(thread).to_be_hidden()
+    assert window.page.url == f"{chat.phone.url}/?theme=dark"
+
+
 # ---- buttons
 
 

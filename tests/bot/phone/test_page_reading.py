@@ -389,7 +389,7 @@ async def test_a_screen_reader_is_told(chat: Chat) -> None:
     assert nameless == []
     await expect(window.page.get_by_role("main", name="Chat")).to_be_visible()
     await expect(window.page.get_by_role("list", name="Messages").get_by_role("listitem").first).to_be_visible()
-    await expect(window.page.get_by_role("combobox", name="Message")).to_be_visible()
+    await expect(window.page.get_by_role("textbox", name="Message")).to_be_visible()
     assert await window.page.locator("html").get_attribute("lang") == "en"
 
 

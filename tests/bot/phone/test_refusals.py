@@ -87,7 +87,8 @@ Request = Callable[[Stage], Awaitable[Any]]
 
 def raw(method: str, **parameters: Any) -> Request:
     """A request as it is, which no method of python-telegram-bot would make."""
-    return lambda stage: stage.bot._post(method, parameters)
+    waits = dict.fromkeys(("read_timeout", "write_timeout", "connect_timeout", "pool_timeout"), 30)
+    return lambda stage: stage.bot._do_post(method, parameters, **waits)
 
 
 def text(body: str, mode: str | None = None, **more: Any) -> Request:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from bot.phone import Phone, PhonePortInUse, PhoneStoreUnusable
+from bot.phone import Phone, PhonePortInUse, PhoneStoreUnusable, store
 from bot.phone.pictures import measure
 from tests.bot.phone.driver import Human, call
 
@@ -88,13 +88,33 @@ async def test_a_newer_or_broken_file_is_refused(tmp_path: Path) -> None:
     database = sqlite3.connect(newer / "phone.db")
     database.execute("PRAGMA user_version=99")
     database.close()
-    with pytest.raises(PhoneStoreUnusable, match="version 99, newer than 1"):
+    with pytest.raises(PhoneStoreUnusable, match="version 99, newer than 2"):
         await Phone(newer).start()
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "phone.db").write_bytes(b"this is no database at all" * 100)
     with pytest.raises(PhoneStoreUnusable, match="cannot be opened"):
         await Phone(broken).start()
+
+
+async def test_the_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Its messages and taps stay, and their threads are worked out from what replies to what."""
+    database = sqlite3.connect(tmp_path / "phone.db")
+    database.executescript(store._SCHEMA + store._SEED.format(100) + "PRAGMA user_version=1;")
+    row = "INSERT INTO messages VALUES (?, 1, 7, 1, 1700000000, NULL, ?, NULL, ?, NULL, NULL, NULL, 0, ?, ?)"
+    texts = [("root", None), ("else", None), ("reply", 1), ("answer", 3)]
+    for number, (text, reply_to) in enumerate(texts, 1):
+        database.execute(row, (number, text, reply_to, number, number))
+    database.execute("INSERT INTO chats VALUES (1, 'Owner', 'owner')")
+    database.commit()
+    database.close()
+    for _ in range(2):
+        async with Phone(tmp_path) as phone, ClientSession(phone.url) as session:
+            seen = await Human(session).read()
+            assert [(each["text"], each["thread"]) for each in seen["messages"]] == [
+                ("root", None), ("else", None), ("reply", 1), ("answer", 1),
+            ]  # fmt: skip
+            assert seen["threads"] == {"1": 2}
 
 
 async def test_kill_minus_nine_loses_nothing(tmp_path: Path) -> None:

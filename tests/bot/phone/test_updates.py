@@ -93,6 +93,17 @@ async def test_the_offset_acknowledges(bot: Bot, human: Human) -> None:
     assert await bot.get_updates(offset=last.update_id + 1) == ()
 
 
+async def test_only_the_allowed_updates_are_queued(bot: Bot, human: Human) -> None:
+    """The list lasts until another is given; an empty one brings back the usual kinds."""
+    await bot.get_updates(allowed_updates=["callback_query"])
+    said = await human.say("not heard")
+    assert await bot.get_updates() == ()
+    await bot.get_updates(allowed_updates=[])
+    await human.correct(said["message_id"], "heard")
+    (update,) = await bot.get_updates()
+    assert update.edited_message is not None
+
+
 async def test_pending_updates_can_be_dropped(bot: Bot, human: Human) -> None:
     """deleteWebhook with drop_pending_updates empties the queue and keeps counting."""
     await human.say("a")
