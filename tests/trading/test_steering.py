@@ -52,7 +52,7 @@ from tests.trading.rig import (
 from trading import events as ev
 from trading.council.guards import PageGuards
 from trading.desk import UNREACHABLE, Retune, Tuned
-from trading.errors import BadInput, Transient
+from trading.errors import BadInput, OutcomeUnknown, Rejected, Transient
 from trading.events import Request
 from trading.exchange.bybit.clock import HeardClock
 from trading.exchange.bybit.endpoints import endpoints_of
@@ -453,15 +453,23 @@ async def test_the_strategy_stays_out_of_the_way_of_a_panic() -> None:
 
 async def test_a_take_profit_in_doubt_is_not_sent_again_into_a_panic() -> None:
     """It never arrived, and nobody wants it any more, though the position is still there."""
-    lines: list[BadLine] = []
+    tried: list[str] = []
 
-    def line(exchange: MemoryExchange) -> BadLine:
-        lines.append(BadLine(exchange, {"place": [Fault.NONE, Fault.LOSE_REQUEST, Fault.REFUSE, Fault.REFUSE]}))
-        return lines[0]
+    class Lost(Refusing):
+        async def place(self, placed: Approved[PlaceOrder]) -> str:
+            if placed.order.purpose is Purpose.TAKE_PROFIT:
+                tried.append(placed.order.link_id)
+                raise OutcomeUnknown("place: no reply")
+            return await super().place(placed)
+
+    def line(exchange: MemoryExchange) -> Lost:
+        one = Lost(exchange)
+        one.refuses = 2
+        return one
 
     asks = {2: [panic()]}
     world, _ = await asked(one_symbol([FLAT, FLAT, ENTERED, *[HIGH] * 8]), asks, broker=line)
-    assert [sent.purpose for sent in lines[0].sent] == [Purpose.ENTRY, Purpose.EXIT]
+    assert len(tried) == 1
     assert (await the_end(world)).done
     await assert_whole(world, asks)
 
@@ -606,10 +614,17 @@ async def test_an_order_thought_dead_is_cancelled_before_anything_is_proven() ->
 
 async def test_nothing_is_proven_while_an_order_is_in_doubt() -> None:
     """The entry exists and cannot be seen yet: the exchange shows nothing open, and that is no proof."""
+
+    class Hidden(BadLine):
+        async def cancel(self, symbol: str, link_id: str) -> ExchangeOrder:
+            if self.unseen:
+                raise Rejected("order not exists or too late to cancel", code=110001)
+            return await super().cancel(symbol, link_id)
+
     world, inbox = World.of(one_symbol([FLAT, FLAT, *[ABOVE] * 8])), QueueInbox()
     world.journal.listen(partial(proven, world))
     world.journal.listen(lambda event: inbox.put(panic()) if isinstance(event, ev.OrderDoubted) else None)
-    line = partial(BadLine, faults={"place": [Fault.LOSE_REPLY]}, unseen=2)
+    line = partial(Hidden, faults={"place": [Fault.LOSE_REPLY]}, unseen=2)
     session = await Session.begin(world, inbox=inbox, broker=line, clock=MarketClock(haste=1000))
     await session.run()
     assert (await the_end(world)).found[0] == "cancelled: BTCUSDT entry, Buy 5 at 1,000"

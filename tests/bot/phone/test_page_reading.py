@@ -232,7 +232,7 @@ async def test_a_long_chat_stays_fluid(chat: Chat, tmp_path: Path) -> None:
         await window.measured(TASKS)
         await window.scroll(10**9)
         await call(session, "sendMessage", chat_id=OWNER, text="one more")
-        await window.page.wait_for_function("document.querySelector('#messages').lastChild.dataset.id == 5001")
+        await window.shows(5001, "one more")
         assert await window.measured("() => Math.max(0, ...window.tasks)") < 500  # milliseconds, on a busy machine too
         await expect(window.line(5001)).to_be_in_viewport()
 
