@@ -1109,7 +1109,8 @@ def streams(link: Link, trader: Trader) -> list[tuple[str, bool, str]]:
 
 async def make_display(place: Place, session: Session, link: Link, chat: Chat) -> Display:
     """The dashboard on a terminal, plain lines anywhere else."""
-    from bot.terminal import Terminal, can_be_drawn_on
+    from bot.screen import can_be_drawn_on
+    from bot.terminal import Terminal
 
     def show(line: str) -> None:
         print(line, file=sys.stderr)

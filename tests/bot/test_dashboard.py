@@ -25,21 +25,12 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from bot.cards import strongest_no
-from bot.dashboard import (
-    COLOURS,
-    NO_COLOURS,
-    Dashboard,
-    Look,
-    Market,
-    Picture,
-    Story,
-    Tally,
-    chart,
-    compose,
-    plot,
-    summed,
-)
-from bot.terminal import LogLine, beside
+from bot.dashboard import Dashboard
+from bot.dashboard.cells import COLOURS, NO_COLOURS, Look, chart, plot
+from bot.dashboard.layout import compose
+from bot.dashboard.story import Market, Picture, Story, Tally, summed
+from bot.screen import LogLine
+from bot.terminal import beside
 from storage.memory import MemoryJournal
 from tests.bot.stage import NOON, a_status, a_verdict
 from tests.bot.test_terminal import HOSTILE, Glass, closed, filled, until
@@ -621,5 +612,5 @@ async def test_ctrl_z_gives_the_terminal_back_and_ctrl_c_leaves(run: Run) -> Non
 
 def test_rich_is_imported_only_for_a_picture() -> None:
     """Plain lines and the program's start do without it."""
-    code = "import sys, bot.terminal; sys.exit('rich' in sys.modules)"
+    code = "import sys, bot.screen, bot.terminal; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -24,7 +24,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.terminal import CaughtLog, Screen, Terminal, beside, can_be_drawn_on, caught_log, inert, line_of
+from bot.screen import CaughtLog, Screen, can_be_drawn_on, caught_log
+from bot.terminal import Terminal, beside, inert, line_of
 from storage.memory import MemoryJournal
 from tests.bot.stage import NOON, a_verdict
 from trading import events as ev

@@ -22,8 +22,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from research import charts
-from research.charts import PALETTES, draw, figure
+from research.charts import draw, figure
+from research.charts import words as lettering
+from research.charts.sheet import PALETTES, spread
 from research.synthetic import synthetic
 from trading import indicators
 from trading.errors import BadInput
@@ -634,15 +635,15 @@ def test_what_nobody_could_read_is_refused(picture: Picture) -> None:
 @given(st.text(max_size=80))
 def test_any_text_can_be_written(text: str) -> None:
     """What is left of it has a glyph, on one line, and its width is known."""
-    shown = charts.readable(text)
-    assert {ord(character) for character in shown} <= charts._drawable() | {32}
-    assert charts.width(shown) >= 0
-    assert charts.width(charts.fitted(text, 200)) <= 200
+    shown = lettering.readable(text)
+    assert {ord(character) for character in shown} <= lettering._drawable() | {32}
+    assert lettering.width(shown) >= 0
+    assert lettering.width(lettering.fitted(text, 200)) <= 200
 
 
 def test_letters_that_are_missing_are_seen_to_be_missing() -> None:
     """A coin whose name the font cannot write is not mistaken for another."""
-    assert charts.readable("比特USDT 🚀 ok\n\u202eevil") == "□□USDT ok evil"
+    assert lettering.readable("比特USDT 🚀 ok\n\u202eevil") == "□□USDT ok evil"
 
 
 @pytest.mark.parametrize(
@@ -651,7 +652,7 @@ def test_letters_that_are_missing_are_seen_to_be_missing() -> None:
 )
 def test_prices_are_written_as_they_are_quoted(value: float, shown: str) -> None:
     """Thousands separated, no digits that nobody quoted."""
-    assert charts.amount(value) == shown
+    assert lettering.amount(value) == shown
 
 
 @pytest.mark.parametrize(
@@ -669,7 +670,7 @@ def test_prices_are_written_as_they_are_quoted(value: float, shown: str) -> None
 )
 def test_money_is_short(value: float, shown: str) -> None:
     """Cents where they count, suffixes where they do not."""
-    assert charts.money(value) == shown
+    assert lettering.money(value) == shown
 
 
 @given(st.floats(-1e16, 1e16), st.floats(1e-9, 1e15))
@@ -677,8 +678,8 @@ def test_labels_of_ticks_differ(low: float, span: float) -> None:
     """No axis shows one label twice where its ticks can be told apart."""
     if abs(low) > span * 1e6:
         return
-    values = charts.ticks(low, low + span)
-    written = charts.labels(values, "%")
+    values = lettering.ticks(low, low + span)
+    written = lettering.labels(values, "%")
     assert len(set(written)) == len(values)
     assert not {"-0%", "-0.0%"} & set(written)
 
@@ -687,7 +688,7 @@ def test_labels_of_ticks_differ(low: float, span: float) -> None:
 def test_tags_are_spread(wanted: list[float], apart: float) -> None:
     """At least so far apart, inside the pane, in their order, and where they want to be if there is room."""
     ordered = sorted(wanted)
-    places = charts.spread(ordered, apart, 0.0, 500.0)
+    places = spread(ordered, apart, 0.0, 500.0)
     room = min(apart, 500 / max(len(ordered) - 1, 1))
     assert all(b - a >= room - 1e-6 for a, b in itertools.pairwise(places))
     assert all(-1e-6 <= place <= 500 + 1e-6 for place in places)
@@ -702,7 +703,7 @@ def test_tags_are_spread(wanted: list[float], apart: float) -> None:
 )
 def test_times_are_few_and_within_the_axis(first: int, length: int, name: str) -> None:
     """Rising, inside the period, one label each, in any zone."""
-    places, labels = charts.moments(first, first + length, ZoneInfo(name))
+    places, labels = lettering.moments(first, first + length, ZoneInfo(name))
     assert len(places) == len(labels) <= 12
     assert all(first <= place <= first + length for place in places)
     assert (np.diff(places) > 0).all()
@@ -711,7 +712,7 @@ def test_times_are_few_and_within_the_axis(first: int, length: int, name: str) -
 def test_times_are_those_of_the_zone() -> None:
     """Midnight in Berlin is a date, not 23:00; the foot line names the zone."""
     berlin = ZoneInfo("Europe/Berlin")
-    places, labels = charts.moments(NEW_YEAR, NEW_YEAR + 3 * 86_400_000, berlin)
+    places, labels = lettering.moments(NEW_YEAR, NEW_YEAR + 3 * 86_400_000, berlin)
     assert labels == ["2 Jan", "3 Jan", "4 Jan"]
     assert places[0] == NEW_YEAR + 23 * 3_600_000
-    assert charts.period(NEW_YEAR, NEW_YEAR + BAR, berlin) == "1 Jan 01:00 – 1 Jan 2025 05:00 · Europe/Berlin"
+    assert lettering.period(NEW_YEAR, NEW_YEAR + BAR, berlin) == "1 Jan 01:00 – 1 Jan 2025 05:00 · Europe/Berlin"
