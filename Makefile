@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench proof install format lock
+.PHONY: help run test check bench proof pictures install format lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -38,6 +38,9 @@ bench: $(INSTALLED)  ## the benchmarks, as a table; make bench ARGS="replay" run
 # outages. CONCLAVE_TEST_DATA names the folder with recorded candles. Results: docs/proofs.md
 proof: $(INSTALLED)  ## the slow proofs (an hour); make proof ARGS="-k outage" runs some of them
 	@CONCLAVE_FULL_WIRE=1 $(BIN)/python -m pytest -rP --timeout 3600 tests/faults $(ARGS)
+
+pictures: $(INSTALLED)  ## play a newcomer in a browser and take the README's pictures (needs chromium)
+	@CONCLAVE_PICTURES=1 $(BIN)/python -m pytest --timeout 300 tests/journeys/test_newcomer.py $(ARGS)
 
 install: $(INSTALLED)  ## build the virtual environment from the lock
 

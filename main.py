@@ -833,7 +833,7 @@ class Place:
 
 async def open_session(place: Place, link: Link, met: Introduction) -> Session:
     """Exchange, journal, trader and office of one account, recovered from what they kept."""
-    from bot.tuning import overlaid
+    from bot.tuning import overlaid, unfit
     from storage.journal import SqlJournal
     from trading.trader import load_book
 
@@ -848,6 +848,8 @@ async def open_session(place: Place, link: Link, met: Introduction) -> Session:
     book, sequence = await load_book(journal, equity)
     sequence = await inherit_pause(place, met, floor.clock.now(), book, sequence, journal)
     seat = Seat(account=account, badge=place.badge, journal=journal, book=book, sequence=sequence, commit_behind=True)
+    for name in unfit(plan.config, book.settings):
+        print(f"{name} was changed in the chat and does not fit the configuration: ignored", file=sys.stderr)
     tuned = replace(plan, config=overlaid(plan.config, book.settings))
     source, missed, link.exchange.delivered_up_to = await patiently(link, lambda: warmed_up(tuned, floor, book))
     trader = make_trader(tuned, floor, seat, source, met.instruments, retuning(plan, floor, book))

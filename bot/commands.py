@@ -96,18 +96,17 @@ _LONGEST_ARGUMENTS: Final = 16
 
 
 _TITLES: Final = {"see": "See", "council": "Council", "research": "Research", "steer": "Steer", "rest": "The rest"}
-_FOR: Final = {Role.VIEWER: "everybody on the list", Role.OPERATOR: "operators", Role.OWNER: "the owner"}
 
 
 def listing(commands: Sequence[Command] = COMMANDS) -> str:
     """The table for README, in Markdown: everything that can be said, by group."""
-    lines = ["| say | for | what it does |", "| --- | --- | --- |"]
+    lines = ["| say | from | what it does |", "| --- | --- | --- |"]
     for group, title in _TITLES.items():
         rows = [command for command in commands if command.group == group and not command.hidden]
         lines += [f"| **{title}** | | |"] if rows else []
         for command in rows:
             words = f"/{command.name} {command.usage}".strip().replace("|", "\\|")
-            lines.append(f"| `{words}` | {_FOR[command.needs]} | {command.description} |")
+            lines.append(f"| `{words}` | {command.needs.label} | {command.description} |")
     return "\n".join(lines)
 
 

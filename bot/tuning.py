@@ -28,21 +28,29 @@ _NUMBER: Final = re.compile(r"[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18})(e[+-]?\d{1
 
 
 def overlaid(config: TradingConfig, values: Mapping[str, float]) -> TradingConfig:
-    """The configuration with changed settings over it; `BadInput` for a value that it cannot take.
-
-    A name that it does not know (of another strategy, of an older version) changes nothing.
-    """
-    known = _groups(config)
+    """The configuration with changed settings over it; those that do not fit it (see `unfit`) change nothing."""
+    fitting = {name: value for name, value in values.items() if name not in unfit(config, values)}
     changed: dict[str, Any] = {
-        place: group.changed({name: _typed(group, name, values[name]) for name in group.names() if name in values})
-        for place, group in known.items()
+        place: group.changed({name: _typed(group, name, fitting[name]) for name in group.names() if name in fitting})
+        for place, group in _groups(config).items()
     }
     return dataclasses.replace(config, **changed)
 
 
-def _typed(group: Parameters, name: str, value: float) -> float:
-    spec = next(spec for spec in dataclasses.fields(group) if spec.name == name)
+def unfit(config: TradingConfig, values: Mapping[str, float]) -> list[str]:
+    """Names whose values this configuration cannot take: of another strategy, of another version."""
+    specs = _specs(config)
+    return [
+        name for name, value in values.items() if name not in specs or flaw(specs[name], _of_kind(specs[name], value))
+    ]
+
+
+def _of_kind(spec: dataclasses.Field[Any], value: float) -> float:
     return int(value) if spec.type == "int" and float(value).is_integer() else value
+
+
+def _typed(group: Parameters, name: str, value: float) -> float:
+    return _of_kind(next(spec for spec in dataclasses.fields(group) if spec.name == name), value)
 
 
 def _groups(config: TradingConfig) -> dict[str, Parameters]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.settings import TradingConfig
-from bot.tuning import Tuning, overlaid
+from bot.tuning import Tuning, overlaid, unfit
 from trading.errors import BadInput
 
 CONFIG = TradingConfig()
@@ -47,6 +47,15 @@ def test_what_cannot_be_is_refused_in_one_line(words: list[str], said: str) -> N
     with pytest.raises(BadInput, match=said) as refused:
         tuning().changed(words)
     assert "\n" not in str(refused.value)
+
+
+def test_a_stored_setting_that_no_longer_fits_changes_nothing() -> None:
+    """Of another strategy, or of a version with another range: the program starts all the same."""
+    stored = {"risk_per_trade": 0.005, "of_another_strategy": 3.0, "ema_period": 20.5, "max_positions": -1.0}
+    assert unfit(CONFIG, stored) == ["of_another_strategy", "ema_period", "max_positions"]
+    config = overlaid(CONFIG, stored)
+    assert config.terms.risk_per_trade == 0.005
+    assert (config.parameters, config.limits) == (CONFIG.parameters, CONFIG.limits)
 
 
 def test_several_are_checked_together() -> None:

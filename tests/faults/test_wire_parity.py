@@ -19,7 +19,7 @@ from tests.faults.markets import LIVELY, SYMBOL, lively
 from tests.faults.wire import FULL, Wire, figures, the_object, wire
 from tests.stand_ins.proxy import Fault, Kind, Seen
 
-LOSSY_BARS = 170
+LOSSY_BARS = 260
 BARS = {"off": 170, "rules": 300}
 
 
