@@ -270,7 +270,7 @@ def exit_card(event: TradeClosed, look: Look, day: Day | None) -> str:
     head = f"{_about(look, event.verdict_id)} <b>CLOSED {coin(event.symbol)}</b>"
     way = f"{price(event.entry_price)} → {price(event.exit_price)}"
     lines = [
-        f"{head} <b>{money(event.pnl)} {multiple(event.r)}</b> {_EXITS[event.exit_reason]}",
+        f"{head} <b>{money(event.pnl)} {multiple(event.r)}</b> {way_out(event)}",
         f"{_side(event.side)} {quantity(event.qty)}: {way} in {duration(event.exit_time - event.entry_time)}",
         f"Fees {money(event.fees, sign=False, unit='')}, funding {money(event.funding.copy_negate(), unit='')}",
         f"Best {multiple(event.best_r)}, worst {multiple(event.worst_r)}",
@@ -279,6 +279,13 @@ def exit_card(event: TradeClosed, look: Look, day: Day | None) -> str:
     if day is not None:
         lines.insert(4, f"Today {money(day.pnl)} ({day.wins}/{day.trades})")
     return fitted(lines)
+
+
+def way_out(event: TradeClosed) -> str:
+    """Why the trade ended. A stop that was hit with a gain had been trailed: the first one lies below the entry."""
+    if event.exit_reason is ExitReason.STOP and event.pnl > 0:
+        return _EXITS[ExitReason.TRAILING]
+    return _EXITS[event.exit_reason]
 
 
 def stop_card(event: StopMoved, look: Look) -> str:
@@ -437,7 +444,7 @@ def _doubted_step(event: OrderDoubted) -> tuple[str, Buttons | None]:
 
 
 def _closed_step(event: TradeClosed) -> tuple[str, Buttons | None]:
-    line = f"<b>CLOSED {money(event.pnl)} {multiple(event.r)}</b> {_EXITS[event.exit_reason]}"
+    line = f"<b>CLOSED {money(event.pnl)} {multiple(event.r)}</b> {way_out(event)}"
     number = event.verdict_id
     return line, [[_button("Why", f"why {number}"), _button("Trade", f"trade {number}")]]
 

@@ -184,7 +184,12 @@ def _turned(scene: _Scene, side: int) -> _Scene:
 
 def _range(rng: np.random.Generator, now: _State, bars: int) -> Iterator[_Scene]:
     """Noise around a level."""
-    yield [_Step(0.0, 1.1, 1.0, pull=rng.uniform(0.05, 0.1))] * bars
+    yield [_Step(0.0, 1.0, 1.0, pull=rng.uniform(0.03, 0.06))] * bars
+
+
+def _lull(rng: np.random.Generator, now: _State, bars: int) -> Iterator[_Scene]:
+    """Hardly anything."""
+    yield _steps(bars, 0.0, (0.9, 0.7), (0.85, 0.5))
 
 
 def _feint(rng: np.random.Generator, now: _State, bars: int) -> Iterator[_Scene]:
@@ -195,33 +200,25 @@ def _feint(rng: np.random.Generator, now: _State, bars: int) -> Iterator[_Scene]
     scene = [
         *_steps(calm, 0.0, 0.75, (0.8, 0.6)),
         *_steps(rise, height / rise, 1.1, (1.8, 1.2)),
-        *_steps(back, -min(1.5 * height, 12.0) / back, 1.1, 1.0),
+        *_steps(back, -min(1.6 * height, 13.0) / back, 1.1, 1.0),
     ]
     yield _turned(scene, side)
 
 
 def _broken_trend(rng: np.random.Generator, now: _State, bars: int) -> Iterator[_Scene]:
-    """A trend and the crash that ends it."""
-    side = _side(rng, now, 0.4, 8.0)
-    yield _turned(_trend(rng, bars - BREAK, side * now.lead), side)
-    yield _turned(_crash(rng, BREAK, side * now.lead), side)
+    """A calm, a break on volume, a run in legs, a top that rolls over on less and less volume, and a crash.
 
-
-def _trend(rng: np.random.Generator, bars: int, lead: float) -> _Scene:
-    """A calm, a break on volume, a run in legs, and a top that rolls over on less and less volume.
-
-    `lead` is how far the price is ahead of its mean in the trend's direction: the run is steep enough for the crash
-    that follows it to end ahead of the mean, so that it tempts a trend follower.
+    The run is steered to where the crash will end ahead of the mean, so that it tempts a trend follower.
     """
-    top = int(rng.integers(7, 11))
-    run = bars - top - 10
-    wanted = 1.1 * (22 + top / 2 - lead) / run
-    return [
-        *_steps(8, 0.0, 0.75, 0.7),
-        *_steps(2, 1.4, 1.0, 1.8),
-        *_legs(rng, run, min(max(rng.uniform(0.36, 0.5), wanted), 0.85)),
-        *_steps(top, -0.5, (0.85, 0.65), (0.7, 0.45)),
-    ]
+    side, top = _side(rng, now, 0.4, 8.0), int(rng.integers(7, 11))
+    run, wanted = bars - BREAK - top - 10, 20.0 + top / 2
+    yield _turned([*_steps(7, 0.0, 0.7, 0.6), *_steps(3, 1.0, 0.8, 2.0)], side)
+    for parts in (3, 2, 1):
+        slope = 1.2 * (wanted - side * now.lead) / run
+        yield _turned(_legs(rng, run // parts, min(max(slope, rng.uniform(0.25, 0.4)), 0.85)), side)
+        run -= run // parts
+    yield _turned(_steps(top, -0.65, (0.85, 0.65), (0.7, 0.45)), side)
+    yield _turned(_crash(rng, BREAK, side * now.lead), side)
 
 
 def _legs(rng: np.random.Generator, bars: int, slope: float) -> _Scene:
@@ -258,12 +255,12 @@ def _blow_off(rng: np.random.Generator, now: _State, bars: int) -> Iterator[_Sce
     """A calm, a move that feeds on itself, a climax with a long wick, and most of it given back."""
     side, calm, fall = _side(rng, now, 0.4, 8.0), 10, 10
     run = bars - calm - fall
-    rise = np.geomspace(0.25, rng.uniform(1.6, 2.2), run)
+    rise = np.geomspace(0.25, rng.uniform(1.3, 1.8), run)
     back = rise.sum() * rng.uniform(0.45, 0.75) * rng.dirichlet(np.geomspace(6.0, 1.0, fall))
-    climax, *rest = _steps(fall, -back, (1.95, 1.3), (2.4, 1.2))
+    climax, *rest = _steps(fall, -back, (1.25, 1.0), (1.5, 0.7))
     scene = [
         *_steps(calm, 0.0, 0.75, (0.8, 0.6)),
-        *_steps(run, rise, (0.9, 1.95), (0.9, 2.2)),
+        *_steps(run, rise, (0.85, 1.25), (0.9, 2.0)),
         climax._replace(wick=rng.uniform(6.0, 10.0)),
         *rest,
     ]
@@ -278,15 +275,14 @@ def _side(rng: np.random.Generator, now: _State, faith: float, reach: float) -> 
 
 def _script(rng: np.random.Generator, now: _State) -> Iterator[_Scene]:
     """The scenes of an act; `now` is the market as the last of them has left it."""
-    half = ACT // 2
-    broken, blow = int(rng.integers(82, 92)), int(rng.integers(42, 52))
-    long, short = int(rng.integers(22, 28)), int(rng.integers(20, 24))
-    first = [(_broken_trend, broken), (_feint, half - broken)]
-    second = [(_blow_off, blow), (_feint, long), (_feint, short), (_range, half - blow - long - short)]
-    for plays in (first, second):
-        for place in rng.permutation(len(plays)):
-            play, bars = plays[place]
-            yield from play(rng, now, bars)
+    trend, feint, blow = int(rng.integers(80, 92)), int(rng.integers(24, 34)), int(rng.integers(42, 52))
+    long, short = int(rng.integers(22, 28)), int(rng.integers(16, 20))
+    yield from _broken_trend(rng, now, trend)
+    yield from _feint(rng, now, feint)
+    rest = [(_blow_off, blow), (_feint, long), (_lull, short), (_range, ACT - trend - feint - blow - long - short)]
+    for place in rng.permutation(len(rest)):
+        play, bars = rest[place]
+        yield from play(rng, now, bars)
 
 
 # From scenes to bars
@@ -307,7 +303,7 @@ def _act(rng: np.random.Generator, start: _State) -> _Act:
     chances, depth = _chances(rng), np.log(rng.uniform(1e-9, 1.0, (2, ACT)))
     state, rows = replace(start), []
     for scene in _script(rng, state):
-        level = state.close
+        level = (state.mean + state.close) / 2
         rows += [_walk(state, step, next(chances), level) for step in scene]
     open_, close, spread, wick, volume = np.array(rows).T
     # The extremes of a Brownian bridge from open to close: how far the noise within the bar has reached.
@@ -327,16 +323,16 @@ def _chances(rng: np.random.Generator) -> Iterator[_Chance]:
 
 def _walk(state: _State, step: _Step, chance: _Chance, level: float) -> tuple[float, float, float, float, float]:
     """Walk one bar: open, close, noise, wick and volume."""
-    spread = step.noise * min(max(math.exp(state.heat), 0.5), 2.2)
+    spread = step.noise * min(max(math.exp(state.heat), 0.55), 1.6)
     surprise = spread * chance.surprise
     open_ = state.close + chance.gap
     move = step.drift + surprise - RECOIL * state.surprise + step.pull * (level - state.close)
     state.close = open_ + move
     state.mean = MEMORY * state.mean + (1 - MEMORY) * state.close
     state.heat = CLUSTER * state.heat + EXCITED * (abs(chance.surprise) - 0.74)  # what it is on average
-    state.mood = 0.7 * state.mood + 0.22 * chance.mood
+    state.mood = 0.85 * state.mood + 0.16 * chance.mood
     state.surprise = surprise
-    volume = step.volume * math.exp(state.mood + 0.8 * state.heat) * (0.65 + 0.35 * abs(move))
+    volume = step.volume * math.exp(state.mood + 0.8 * state.heat) * (0.75 + 0.25 * abs(move))
     return open_, state.close, spread, step.wick, volume
 
 

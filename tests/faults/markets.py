@@ -59,7 +59,7 @@ def words(settings: Mapping[str, float]) -> tuple[str, ...]:
 
 def lively(folder: Path, bars: int) -> Path:
     """Write the lively market."""
-    return write_candles(synthetic(SYMBOL, seed=2, bars=bars), folder / f"{SYMBOL}-lively.parquet")
+    return write_candles(synthetic(SYMBOL, seed=18, bars=bars), folder / f"{SYMBOL}-lively.parquet")
 
 
 def steady(folder: Path, bars: int) -> Path:

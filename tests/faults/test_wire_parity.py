@@ -19,7 +19,7 @@ from tests.faults.markets import LIVELY, SYMBOL, lively
 from tests.faults.wire import FULL, Wire, figures, the_object, wire
 from tests.stand_ins.proxy import Fault, Kind, Seen
 
-LOSSY_BARS = 260
+LOSSY_BARS = 200
 BARS = {"off": 170, "rules": 300}
 
 
@@ -87,7 +87,8 @@ def broken_replies() -> list[Fault]:
 @pytest.mark.slow
 def test_lost_replies_change_nothing(tmp_path: Path) -> None:
     """The first replies to orders, cancels and stop moves are lost, each in another way: the end is `replay`'s."""
-    with wire(tmp_path, lively(tmp_path, LOSSY_BARS), LIVELY, speed=0) as line:
+    impatient = {**LIVELY, "entry_ttl_bars": 1, "entry_offset": 0.004}  # orders that are cancelled, too
+    with wire(tmp_path, lively(tmp_path, LOSSY_BARS), impatient, speed=0) as line:
         for path in ("/v5/order/create", "/v5/order/cancel", "/v5/position/trading-stop"):
             for fault in broken_replies():
                 line.proxy.fault(replace(fault, path=path))
