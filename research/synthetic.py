@@ -1,11 +1,10 @@
 """A market without end: seeded candles with everything a strategy should meet, the same ones every time.
 
-The bars are those of a crypto perpetual as a trader knows them: noise with fat tails that comes in clusters, volume
-that goes with it, wicks, the odd gap. Under the noise the market is made of acts of 240 bars, each with the same
-scenes in lengths, sizes and directions of its own. First half: a trend that leaves its mean far behind, rolls over on
-dwindling volume and breaks in a crash (for a fall: a squeeze upwards), which is what the anti-knife exists for; and a
-feint, a break that fails. Second half, in any order: a range, two feints, and a move that feeds on itself until its
-climax is given back.
+The bars look like those of a crypto perpetual: noise with fat tails that comes in clusters, volume that goes with it,
+wicks, a gap now and then. Under the noise the market is made of acts of 240 bars, each with the same scenes in lengths,
+sizes and directions of its own. First a trend that leaves its mean far behind, rolls over on dwindling volume and
+breaks in a crash (after a fall: a squeeze upwards), which is what the anti-knife exists for; then a feint, a break
+that fails. After that, in any order: a range, a lull, another feint, and a move that feeds on itself up to a climax.
 
 An act depends on the seed, the symbol, its number and where the act before it ended: bar k is the same however many
 bars are asked for, and a market can go on where it stopped. It is made to show every part of the program soon, and
@@ -50,14 +49,14 @@ HOME = 130.0  # at this distance from the start, in SIGMA, most moves lead back:
 MEMORY = 1 - 2 / 201  # the scenes know how far the price is from a mean of this memory, an EMA of 200 bars
 CLUSTER, EXCITED = 0.94, 0.10  # how long the noise of a bar echoes in the next ones, and how much
 RECOIL = 0.25  # share of a bar's surprise that the next one takes back: without it trends are smoother than real ones
-WICKS = 1.3  # noise within a bar over the noise of its close: bodies are 0.45 of the range, as on recorded candles
+WICKS = 1.3  # noise within a bar over that of its close: bodies are 0.45 of the range, on recorded candles 0.41
 
 
 class _Step(NamedTuple):
     """One bar of a scene: drift and noise in units of SIGMA, volume relative.
 
-    The bar reaches at least `wick` above its body (below, where it is negative). `pull` is the share of the way to
-    where the scene began that the price goes.
+    The bar reaches at least `wick` above its body (below, where it is negative). `pull` is the share of the way to the
+    scene's level that the price goes.
     """
 
     drift: float
@@ -183,7 +182,7 @@ def _turned(scene: _Scene, side: int) -> _Scene:
 
 
 def _range(rng: np.random.Generator, now: _State, bars: int) -> Iterator[_Scene]:
-    """Noise around a level."""
+    """Noise around the scene's level."""
     yield [_Step(0.0, 1.0, 1.0, pull=rng.uniform(0.03, 0.06))] * bars
 
 
@@ -208,7 +207,7 @@ def _feint(rng: np.random.Generator, now: _State, bars: int) -> Iterator[_Scene]
 def _broken_trend(rng: np.random.Generator, now: _State, bars: int) -> Iterator[_Scene]:
     """A calm, a break on volume, a run in legs, a top that rolls over on less and less volume, and a crash.
 
-    The run is steered to where the crash will end ahead of the mean, so that it tempts a trend follower.
+    The run is steered so far from the mean that the crash ends short of it: to a trend follower the trend is intact.
     """
     side, top = _side(rng, now, 0.4, 8.0), int(rng.integers(7, 11))
     run, wanted = bars - BREAK - top - 10, 20.0 + top / 2
@@ -237,8 +236,8 @@ def _legs(rng: np.random.Generator, bars: int, slope: float) -> _Scene:
 def _crash(rng: np.random.Generator, bars: int, lead: float) -> _Scene:
     """The end of a trend: two waves, a breath between them, a long wick, and a quiet bounce.
 
-    Nobody trades before and between the waves, so that either of them is an edge for a trend follower; the second
-    one takes out stops that the first one has left.
+    Hardly anybody trades before and between the waves, so that each of them is an edge for a trend follower; the
+    second one takes out the stops that the first one has left.
     """
     size = min(max(lead - 3, 11.0), rng.uniform(14.0, 17.0))
     bounce = bars - 4
@@ -303,7 +302,7 @@ def _act(rng: np.random.Generator, start: _State) -> _Act:
     chances, depth = _chances(rng), np.log(rng.uniform(1e-9, 1.0, (2, ACT)))
     state, rows = replace(start), []
     for scene in _script(rng, state):
-        level = (state.mean + state.close) / 2
+        level = (state.mean + state.close) / 2  # half way back to the mean: what is open for long comes to an end
         rows += [_walk(state, step, next(chances), level) for step in scene]
     open_, close, spread, wick, volume = np.array(rows).T
     # The extremes of a Brownian bridge from open to close: how far the noise within the bar has reached.

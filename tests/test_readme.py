@@ -175,7 +175,8 @@ def test_the_readme_lists_the_command_table() -> None:
 def test_every_step_from_the_demo_to_real_money_is_a_valid_env(tmp_path: Path) -> None:
     """The exact lines of the README, with their placeholders filled in, one step on top of the other."""
     assert len(STEPS) == 4
-    filled = {"<the token>": "7000000001:abcdefghijklmnopqrstuvwxyzABCDEFGHI", "<your user id>": "12345"}
+    token = "7000000001:abcdefghijklmnopqrstuvwxyzABCDEFGHI"
+    filled = {"<the token>": token, "<your user id>": "12345", "<key>": "k" * 18, "<secret>": "s" * 36}
     env: dict[str, str] = {}
     reached = []
     for block in STEPS:

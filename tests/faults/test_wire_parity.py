@@ -69,7 +69,7 @@ def test_the_wire_changes_nothing(council: str, tmp_path: Path) -> None:
         line.bot.told_all()
     assert len(expected["trades"]) > (8 if council == "off" else 3)
     reasons = {trade["exit_reason"] for trade in expected["trades"]}
-    assert reasons >= ({"stop", "take_profit", "signal"} if council == "off" else {"stop", "signal"})
+    assert reasons >= ({"stop", "take_profit", "signal"} if council == "off" else {"take_profit", "signal"})
 
 
 def broken_replies() -> list[Fault]:

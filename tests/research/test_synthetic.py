@@ -60,7 +60,7 @@ def test_the_market_of_a_seed_never_changes() -> None:
     """A running market is continued by its seed; whoever changes the generator ends all of them."""
     series = synthetic("BTCUSDT", seed=1, bars=2 * ACT)
     found = sha256(b"".join(getattr(series, name).tobytes() for name in COLUMNS)).hexdigest()
-    assert found[:16] == "c4c1bd27dd3c73c1"
+    assert found[:16] == "fc027dbfe59f312c"
 
 
 def test_seeds_and_symbols_differ() -> None:
@@ -95,17 +95,14 @@ def test_impossible_markets_are_refused(wrong: dict[str, float]) -> None:
 
 
 def test_the_market_has_something_of_everything() -> None:
-    """Both directions, waterfalls, parabolas, a gap, bars without a trade; volume goes with range."""
+    """Both directions, waterfalls, parabolas, a gap in every act; volume goes with range."""
     series = synthetic("BTCUSDT", seed=1, bars=20 * ACT)
     moves = np.diff(np.log(series.close))
     week = np.log(series.close[42:] / series.close[:-42])
     assert (week.max() > 0.2, week.min() < -0.2) == (True, True)
     assert (moves.min() < -0.035, moves.max() > 0.035) == (True, True)
     gaps = np.abs(series.open[1:] / series.close[:-1] - 1)
-    assert 15 <= (gaps > 0.005).sum() <= 20
-    idle = series.volume == 0
-    assert idle.sum() == 40
-    assert (series.high[idle] == series.low[idle]).all()
+    assert 15 <= (gaps > 0.005).sum() <= 25
     assert np.corrcoef(series.volume, (series.high - series.low) / series.close)[0, 1] > 0.3
 
 
