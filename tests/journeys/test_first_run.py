@@ -21,6 +21,7 @@ from tests.structure import ROOT
 
 STRANGER = 999
 LEAVE_SECONDS = 5.0
+BRISK = "43200"  # three times the pace of the demo
 _MOMENT = re.compile(r" · (\d\d) (\w{3}) (\d\d:\d\d)$")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -63,7 +64,7 @@ def nothing_twice(place: Place, messages: Sequence[Message]) -> None:
 def test_the_first_evening(place: Place) -> None:
     """Address, verdict, fill, Ctrl-C, and a second start that carries on: numbers, history, report, market time."""
     began = time.monotonic()
-    with place.start("run") as first:
+    with place.start("run", "--speed", BRISK) as first:
         assert first.chat.startswith("http://127.0.0.1:")
         first.until(lambda: read(first.messages()).verdicts, 60, "verdict card")
         first.until(lambda: read(first.messages()).fills, 120, "fill")
@@ -73,7 +74,7 @@ def test_the_first_evening(place: Place) -> None:
         assert (code, seconds < LEAVE_SECONDS) == (0, True), first.err
         assert "Traceback" not in first.err
         assert first.out == ""
-    with place.start("run") as second:
+    with place.start("run", "--speed", BRISK) as second:
         history = second.messages()
         seen = len(read(history).verdicts)
         assert seen >= 1
@@ -84,7 +85,7 @@ def test_the_first_evening(place: Place) -> None:
         second.until(lambda: len(read(second.messages()).verdicts) > seen, 60, "further verdict")
         code, seconds = second.leave(signal.SIGTERM)
         assert (code, seconds < LEAVE_SECONDS) == (0, True), second.err
-    with place.start("run") as third:  # what was not sent yet is sent now
+    with place.start("run", "--speed", BRISK) as third:  # what was not sent yet is sent now
         third.until(lambda: len(texts(third, "Conclave carries on")) == 2, 20, "second report")
         assert third.leave()[0] == 0
     assert place.run("db", "check").code == 0
