@@ -24,6 +24,7 @@ from bot.pictures import (
     verdict_picture,
 )
 from research.synthetic import synthetic
+from bot.text import price
 from storage.queries import EquityCurve
 from trading import indicators
 from trading.errors import BadInput
@@ -311,7 +312,7 @@ def test_a_decision_is_shown_as_it_stood() -> None:
     )
     assert picture.title == "PAPER #215 LONG BTC approved: max loss 99.45 USDT"
     assert dict(picture.facts) == {
-        "Entry": f"{event.entry:,}", "Stop": f"{event.stop:,}", "Target": "70,000", "Size": "0.085 BTC",
+        "Entry": price(event.entry), "Stop": price(event.stop), "Target": "70,000", "Size": "0.085 BTC",
     }  # fmt: skip
     assert (picture.marks, picture.zone) == ((), "Europe/Berlin")
 
