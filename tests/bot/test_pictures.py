@@ -23,8 +23,8 @@ from bot.pictures import (
     resampled,
     verdict_picture,
 )
-from research.synthetic import synthetic
 from bot.text import price
+from research.synthetic import synthetic
 from storage.queries import EquityCurve
 from trading import indicators
 from trading.errors import BadInput
