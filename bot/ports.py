@@ -169,6 +169,11 @@ def command_id(update_id: int) -> str:
     return f"{_PREFIX}{update_id}"
 
 
+def said_key(update_id: int, chat_id: int) -> str:
+    """The outbox key of the answer to what was said in this update, when it asks the trader for nothing."""
+    return f"said:{update_id}:{chat_id}"
+
+
 def update_of(command: str) -> int | None:
     """The update a command came in; None for one that did not come from the chat."""
     number = command.removeprefix(_PREFIX)

@@ -23,7 +23,7 @@ from telegram import Update
 from bot.access import Caller, Gate
 from bot.commands import route
 from bot.notifier import ANSWER, answer_of
-from bot.ports import Answer, Asked, Command, Desk
+from bot.ports import Answer, Asked, Command, Desk, said_key
 from storage.inbox import InboxStore
 from storage.inbox import Update as Stored
 from storage.outbox import Amendment, NewMessage, Outbox
@@ -223,9 +223,9 @@ class Reception:
             return Amendment(
                 key=shown, text=answer.text, buttons=answer.buttons or [], media=answer.media, priority=ANSWER
             )
-        kind = answer_of(said.update_id) if answer.request is not None else f"said:{said.update_id}"
+        asks = answer.request is not None
         return NewMessage(
-            key=f"{kind}:{chat}",
+            key=f"{answer_of(said.update_id)}:{chat}" if asks else said_key(said.update_id, chat),
             chat_id=chat,
             text=answer.text,
             reply_to=said.message_id,
@@ -233,11 +233,6 @@ class Reception:
             buttons=answer.buttons,
             media=answer.media,
         )
-
-
-def said_key(asked: Asked) -> str:
-    """The outbox key under which the answer to this command goes out when it asks the trader for nothing."""
-    return f"said:{asked.update_id}:{asked.caller.user_id}"
 
 
 def _readable(row: Stored) -> Update | None:

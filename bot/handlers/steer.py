@@ -15,8 +15,8 @@ from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from bot.access import Role
-from bot.ports import Answer, Asked, Desk
-from bot.text import LIMIT, coin, fitted, moment, money, own, percent, price, prose, quantity, word
+from bot.ports import Answer, Asked, Desk, said_key
+from bot.text import LIMIT, coin, counted, fitted, moment, money, own, percent, price, prose, quantity, word
 from storage.outbox import Buttons
 from storage.tickets import Ticket
 from trading.errors import BadInput
@@ -82,7 +82,7 @@ async def stop(asked: Asked, desk: Desk) -> Answer:
     """Asks for a pause and for the cancellation of what rests."""
     resting = len(desk.trader.status().entries)
     text = (
-        f"{desk.look.lead} <b>Stopping</b>: no new entries, {_count(resting, 'resting entry', 'resting entries')} "
+        f"{desk.look.lead} <b>Stopping</b>: no new entries, {counted(resting, 'resting entry', 'resting entries')} "
         "to cancel.\nOpen positions keep their stops and exits. /resume takes it back."
     )
     return Answer(text=text, request=StopEntries(by=asked.by, command=asked.command_id))
@@ -91,7 +91,7 @@ async def stop(asked: Asked, desk: Desk) -> Answer:
 async def panic(asked: Asked, desk: Desk) -> Answer:
     """Asks for everything to be cancelled and closed, now."""
     status = desk.trader.status()
-    what = f"{_count(len(status.entries), 'order')} to cancel, {_count(len(status.positions), 'position')} to close"
+    what = f"{counted(len(status.entries), 'order')} to cancel, {counted(len(status.positions), 'position')} to close"
     text = (
         f"{desk.look.lead} <b>PANIC</b>: no new entries, {what}, at the market, now.\n"
         "The proof follows as soon as the exchange shows nothing open."
@@ -269,7 +269,7 @@ def _symbols_view(desk: Desk, status: Status) -> str:
         last = status.last_prices.get(symbol)
         state = "no new entries" if symbol in status.muted else "traded"
         rows.append(f"{coin(symbol)}: {state}" + (f", {price(last)}" if last is not None else ""))
-    return fitted([f"{desk.look.lead} <b>{_count(len(status.symbols), 'market')}</b>", *rows, "/symbols -NAME, +NAME"])
+    return fitted([f"{desk.look.lead} <b>{counted(len(status.symbols), 'market')}</b>", *rows, "/symbols -NAME, +NAME"])
 
 
 # Confirmations: a ticket is bound to a hash of exactly what it permits, and works once.
@@ -290,7 +290,7 @@ async def _ask(
         chat_id=asked.caller.user_id,
         created_at=asked.at,
         expires_at=ends,
-        body={**body, "card": f"said:{asked.update_id}:{asked.caller.user_id}"},
+        body={**body, "card": said_key(asked.update_id, asked.caller.user_id)},
     )
     await desk.tickets.issue(ticket)
     buttons: Buttons = [
@@ -385,7 +385,3 @@ def _meant(views: Sequence[V], name: str) -> V | None:
 def _nothing_open(views: Sequence[PositionView] | Sequence[EntryView], name: str, what: str) -> str:
     have = ", ".join(f"{coin(view.symbol)} (#{view.verdict_id})" for view in views[:_MOST_BUTTONS])
     return f"There is no {what} {word(name, 20)}. " + (f"There is {have}." if have else "There is none at all.")
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
