@@ -20,7 +20,7 @@ from tests.journeys.chatlog import Log, bot, extra, read, recorded, session
 from tests.journeys.program import Done, Place, call, headline, phone
 from tests.parity.series import MIDNIGHT, Bars, bars_from, walk, write_candles
 
-BARS = 900
+BARS = 500
 LIVELY = {
     "ema_period": 20,
     "rsi_long_max": 100,
@@ -94,7 +94,7 @@ def test_run_is_replay_and_the_phone_tells_all(council: str, place: Place) -> No
     """The whole object is equal, all of it is in the chat once, and the same command begins anew."""
     argv = ("--candles", lay_out(place), "--council", council, *SETTINGS)
     expected = replayed(place, *argv)
-    assert len(expected["trades"]) > (60 if council == "off" else 2)
+    assert len(expected["trades"]) > (30 if council == "off" else 1)
     assert the_object(run(place, *argv)) == expected
     shown, kept = both(place)
     assert len(kept.exits) == len(expected["trades"])
@@ -121,7 +121,7 @@ def test_killed_again_and_again(place: Place) -> None:
     words = ("run", "--speed", "0", "--no-dashboard", "--json", *argv)
     kills = reached = 0
     finished: Done | None = None
-    for more in (1, chance.randrange(5, 60), chance.randrange(60, 150), 2):
+    for more in (1, chance.randrange(5, 40), chance.randrange(40, 80), 2):
         with place.start(*words) as running:
             address, wanted = running.chat, reached + more
             running.until(lambda a=address, n=wanted: newest(a) >= n, 60, f"message {wanted}")  # type: ignore[misc]
@@ -167,7 +167,7 @@ def test_two_symbols_on_one_account(council: str, place: Place) -> None:
     one, other = lay_out(place, "one.csv"), lay_out(place, "other.csv.gz", seed=6, start=300.0)
     argv = ("--candles", f"BTCUSDT={one}", "--candles", f"ETHUSDT={other}", "--council", council, *SETTINGS)
     expected = replayed(place, *argv)
-    assert len(expected["trades"]) > (100 if council == "off" else 2)
+    assert len(expected["trades"]) > (60 if council == "off" else 1)
     assert the_object(run(place, *argv)) == expected
     shown, kept = both(place)
     assert len(kept.exits) == len(expected["trades"])
@@ -178,9 +178,9 @@ def test_two_symbols_on_one_account(council: str, place: Place) -> None:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("council", ["off", "rules"])
 def test_recorded_hours(council: str, place: Place, test_data: Path) -> None:
-    """Four months of Bybit's hours; the whole of its quarters of an hour is tests/faults, with CONCLAVE_FULL_WIRE=1."""
+    """Two months of Bybit's hours; the whole of its quarters of an hour is tests/faults, with CONCLAVE_FULL_WIRE=1."""
     whole = pd.read_parquet(test_data / "bybit" / "BTCUSDT-1h-20250924-20260721.parquet")
-    whole.iloc[:3_000].to_parquet(place.folder / "hours.parquet")
+    whole.iloc[:1_500].to_parquet(place.folder / "hours.parquet")
     argv = ("--candles", "hours.parquet", "--council", council, "--set", "ema_period=50", "--set", "adx_min=15")
     expected = replayed(place, *argv)
     assert the_object(run(place, *argv, seconds=200)) == expected
