@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-WORKERS ?= auto
+# One more worker than there are processors: a good part of the tests' time is waiting for other processes.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
@@ -24,7 +25,7 @@ run: $(INSTALLED)  ## start everything, no keys needed; make run ARGS="--speed 1
 	esac
 
 test: $(INSTALLED)  ## the whole test suite; make test ARGS="-k strategy" passes arguments to pytest
-	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(INSTALLED)  ## lint, types, import contracts
 	@$(BIN)/python -m ruff check .

@@ -15,6 +15,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from bot.buttons import button
 from bot.text import (
     UNKNOWN,
     coin,
@@ -419,8 +420,8 @@ def _filled_step(event: OrderFilled) -> tuple[str, Buttons | None]:
 def _open_buttons(event: OrderFilled) -> Buttons:
     number = event.verdict_id
     return [
-        [_button("Why", f"why {number}"), _button("Chart", f"chart {event.symbol}")],
-        [_button("Break-even", f"breakeven {number}"), _button("Close…", f"close {number} choose")],
+        [*button("Why", "why", number), *button("Chart", "chart", event.symbol)],
+        [*button("Break-even", "breakeven", number), *button("Close…", "close", number, "choose")],
     ]
 
 
@@ -432,7 +433,7 @@ def _cancelled_step(event: OrderCancelled) -> tuple[str, Buttons | None]:
     why = _CANCELLED.get(event.reason) or prose(event.reason, 80)
     gone = "<b>EXPIRED</b>" if event.reason == "expired" else f"{_purpose(event.purpose)} cancelled"
     entry = event.purpose is Purpose.ENTRY
-    return f"{gone}: {why}", [[_button("Why", f"why {event.verdict_id}")]] if entry else None
+    return f"{gone}: {why}", [button("Why", "why", event.verdict_id)] if entry else None
 
 
 def _refused_step(event: OrderRefused) -> tuple[str, Buttons | None]:
@@ -446,15 +447,11 @@ def _doubted_step(event: OrderDoubted) -> tuple[str, Buttons | None]:
 def _closed_step(event: TradeClosed) -> tuple[str, Buttons | None]:
     line = f"<b>CLOSED {money(event.pnl)} {multiple(event.r)}</b> {way_out(event)}"
     number = event.verdict_id
-    return line, [[_button("Why", f"why {number}"), _button("Trade", f"trade {number}")]]
+    return line, [[*button("Why", "why", number), *button("Trade", "trade", number)]]
 
 
 def _purpose(purpose: Purpose) -> str:
     return word(purpose.value).replace("_", " ")
-
-
-def _button(text: str, data: str) -> dict[str, str]:
-    return {"text": text, "data": data}
 
 
 _STEPS: Final[Mapping[type[Event], Callable[[Any], tuple[str, Buttons | None]]]] = MappingProxyType(
@@ -472,9 +469,9 @@ _STEPS: Final[Mapping[type[Event], Callable[[Any], tuple[str, Buttons | None]]]]
 
 def _verdict(event: VerdictReached, look: Look) -> Card:
     number = event.verdict_id
-    buttons = [[_button("Why", f"why {number}"), _button("Chart", f"chart {event.symbol}")]]
+    buttons = [[*button("Why", "why", number), *button("Chart", "chart", event.symbol)]]
     if event.approved:
-        buttons[0].append(_button("Cancel", f"cancel {number}"))
+        buttons[0] += button("Cancel", "cancel", number)
     return Card(
         text=verdict_card(event, look),
         kind="approved" if event.approved else "rejected",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -24,9 +24,10 @@ from bot.access import Caller, Gate
 from bot.commands import route
 from bot.notifier import ANSWER, answer_of
 from bot.ports import Answer, Asked, Command, Desk, said_key
+from bot.text import CAPTION_LIMIT, fitted, pages, plain
 from storage.inbox import InboxStore
 from storage.inbox import Update as Stored
-from storage.outbox import Amendment, NewMessage, Outbox
+from storage.outbox import Amendment, Media, NewMessage, Outbox
 from trading.crashpoints import crashpoint
 from trading.errors import Transient
 from trading.ports import Clock
@@ -34,6 +35,7 @@ from trading.ports import Clock
 _LOG = logging.getLogger(__name__)
 _LATE: Final = timedelta(seconds=60)
 _RETRY_SECONDS: Final = 0.5
+_MOST_PARTS: Final = 5  # messages of one answer; beyond that it is a file
 _TYPING_SECONDS: Final = 4.0  # Telegram shows "typing" for five
 _SORRY: Final = "that went wrong inside the bot and was logged. Trading is not affected; please try again."
 
@@ -173,7 +175,7 @@ class Reception:
     async def _deal_with(self, command: Command, arguments: tuple[str, ...], said: Said) -> None:
         """Answer, then ask the trader for what must be done, or be done."""
         answer = await self._answer(command, arguments, said)
-        await self._outbox.put([await self._message(said, answer)])
+        await self._outbox.put(await self._messages(said, answer, command.name))
         if answer.request is None:
             await self._inbox.done(said.update_id)
             return
@@ -213,26 +215,46 @@ class Reception:
             )
         return ""
 
-    async def _message(self, said: Said, answer: Answer) -> NewMessage | Amendment:
+    async def _messages(self, said: Said, answer: Answer, name: str) -> Sequence[NewMessage | Amendment]:
         """The answer as a reply, or as a change of the message whose button was pressed.
 
-        A refusal after an earlier answer is news and has a key of its own.
+        A refusal after an earlier answer is news and has a key of its own. A long answer goes on in further
+        messages, a very long one in a file.
         """
         chat = said.caller.user_id
         if answer.in_place and said.tapped and (shown := await self._outbox.key_of(chat, said.message_id)):
-            return Amendment(
-                key=shown, text=answer.text, buttons=answer.buttons or [], media=answer.media, priority=ANSWER
+            return [
+                Amendment(
+                    key=shown, text=answer.text, buttons=answer.buttons or [], media=answer.media, priority=ANSWER
+                )
+            ]
+        parts = [answer] if answer.request or answer.media else _parts(answer, name)
+        key = said_key(said.update_id, chat)
+        if answer.request is not None:
+            key = f"{answer_of(said.update_id)}:{chat}"
+        return [
+            NewMessage(
+                key=key if place == 1 else f"{key}:{place}",
+                chat_id=chat,
+                text=part.text,
+                reply_to=said.message_id,
+                priority=ANSWER,
+                buttons=part.buttons,
+                media=part.media,
             )
-        asks = answer.request is not None
-        return NewMessage(
-            key=f"{answer_of(said.update_id)}:{chat}" if asks else said_key(said.update_id, chat),
-            chat_id=chat,
-            text=answer.text,
-            reply_to=said.message_id,
-            priority=ANSWER,
-            buttons=answer.buttons,
-            media=answer.media,
-        )
+            for place, part in enumerate(parts, 1)
+        ]
+
+
+def _parts(answer: Answer, name: str) -> list[Answer]:
+    """An answer as messages that Telegram takes, the buttons under the last one; or as a file."""
+    found = pages(answer.text)
+    if len(found) <= _MOST_PARTS:
+        return [Answer(text=text) for text in found[:-1]] + [Answer(text=found[-1], buttons=answer.buttons)]
+    head = answer.text.split("\n", 1)[0]
+    media = Media(kind="document", name=f"{name}.txt", data=plain(answer.text).encode())
+    caption = fitted([head, "The whole answer is in the file."], CAPTION_LIMIT)
+    return [Answer(text=caption, buttons=answer.buttons, media=media)]
 
 
 def _readable(row: Stored) -> Update | None:

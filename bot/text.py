@@ -25,6 +25,8 @@ _LINK = re.compile(r"\b[a-z][a-z0-9+.\-]{1,15}://\S*|\bwww\.\S+|\bmailto:\S+", r
 _TRIGGER = re.compile(r"(?<=^[@/#$])(?=\w)|(?<=\W[@/#$])(?=\w)|(?<=\w\.)(?=[^\W\d_]{2})|(?<=\d\.)(?=\d+\.\d)")
 _JOINER: Final = "\u2060"  # invisible and without width: breaks what a client would turn into a link
 _KEPT_FORMATS: Final = frozenset("\u200d\ufe0f")  # they hold emoji together
+_PRE: Final = "<pre>"
+_PRE_END: Final = "</pre>"
 _TAG = re.compile(r"<[^>]*>")
 
 
@@ -97,6 +99,32 @@ def fitted(lines: Sequence[str], limit: int = LIMIT) -> str:
             break
         kept.append(line)
     return "\n".join([*kept, f"… {len(lines) - len(kept)} more lines"])
+
+
+def pages(text: str, limit: int = LIMIT) -> list[str]:
+    """HTML as messages of at most `limit` visible characters each, cut at line ends.
+
+    A `<pre>` block may be cut in two, each part a block of its own; every other tag ends on the line it begins on.
+    """
+    if units(text) <= limit or visible(text) <= limit:
+        return [text]
+    found: list[list[str]] = [[]]
+    room, inside = limit, False
+    for line in text.split("\n"):
+        length = visible(line) + 1
+        if found[-1] and length > room:
+            if inside:
+                found[-1][-1] += _PRE_END
+            found.append([])
+            room = limit
+        lead = _PRE if inside and not found[-1] else ""
+        shown = line if length <= limit + 1 else html.escape(shortened(plain(line), limit), quote=False)
+        found[-1].append(lead + shown)
+        room -= length
+        inside = shown.rfind(_PRE) > shown.rfind(_PRE_END) or (inside and _PRE_END not in shown)
+    if inside:
+        found[-1][-1] += _PRE_END
+    return ["\n".join(lines) for lines in found]
 
 
 def stepped(text: str, steps: Sequence[str], limit: int = LIMIT) -> str:

@@ -241,6 +241,7 @@ def verdict_of(
         council=desk.council.mode,
         signal_time=p.signal_time,
         answers=ruling.answers,
+        clamp=sized.clamp if sized else "",
     )
 
 

@@ -142,6 +142,7 @@ class Desk:
     last comparison of the wallet.
     `commit_behind`: see `record_soon`. `knife_bars`: over how many bars a knife is told.
     `interrupt`: what cannot wait for a council. `retune` makes parts for changed settings; None: they are fixed.
+    `liquidations`: the exchange's estimates at the last look, by the symbols that had a position then.
     `stopping`: `stop` or `panic` while one is carried out. `unwanted`: symbols whose entry somebody is cancelling.
     `absent`: the exchange has not been met yet, nothing is known of the account, and requests about it must wait.
     """
@@ -167,6 +168,7 @@ class Desk:
     stopping: str = ""
     unwanted: frozenset[str] = frozenset()
     blocked: dict[str, str] = field(default_factory=dict)
+    liquidations: dict[str, Decimal | None] = field(default_factory=dict)
     watch: dict[str, OpenPositionMark] = field(default_factory=dict)
     alerted: set[tuple[str, str]] = field(default_factory=set)
     naked: dict[str, int] = field(default_factory=dict)

@@ -61,7 +61,7 @@ class VerdictReached(Event):
 
     `gate` names who ended it: `guard`, `council`, `risk`, `operator` (somebody asked for less risk meanwhile) or,
     when approved, an empty string. `reasons` are sentences for a person. `qty` is zero when nothing was sized.
-    `size_modifier` is in 0..1.
+    `size_modifier` is in 0..1; `clamp` tells which cap held the size down (`risk.Sized`).
     """
 
     verdict_id: int
@@ -83,6 +83,7 @@ class VerdictReached(Event):
     council: str
     signal_time: datetime
     answers: tuple[AgentAnswer, ...] = ()
+    clamp: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -265,13 +265,17 @@ class Execution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangePosition:
-    """A position as the exchange sees it; `stop` is None when it stands unprotected."""
+    """A position as the exchange sees it; `stop` is None when it stands unprotected.
+
+    `liquidation` is the price at which the exchange would close it by force, by its own estimate; None: at none.
+    """
 
     symbol: str
     side: Side
     qty: Decimal
     entry_price: Decimal
     stop: Decimal | None
+    liquidation: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

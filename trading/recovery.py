@@ -87,7 +87,9 @@ async def look(desk: Desk) -> AccountSnapshot:
     if cash:
         now, monotonic = desk.clock.now(), desk.clock.monotonic()
         desk.wallet_look = WalletLook(at=now, monotonic=monotonic, cash=desk.book.cash)
-    return await desk.broker.snapshot(cash=cash)
+    held = await desk.broker.snapshot(cash=cash)
+    desk.liquidations = {each.symbol: each.liquidation for each in held.positions}
+    return held
 
 
 async def fetch_executions(desk: Desk, differences: list[Difference]) -> None:

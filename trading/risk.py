@@ -57,10 +57,14 @@ class Exposure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sized:
-    """A size that respects every cap. `risk_usdt` is the loss at the stop before fees and slippage."""
+    """A size that respects every cap. `risk_usdt` is the loss at the stop before fees and slippage.
+
+    `clamp` is the cap that made it smaller than the risk alone would have, with before and after; empty: none did.
+    """
 
     qty: Decimal
     risk_usdt: Decimal
+    clamp: str = ""
 
 
 def size_entry(
@@ -89,7 +93,17 @@ def size_entry(
         return Refused(rule="min_qty", reason=f"size {qty} is below the least quantity {instrument.min_qty}")
     if float(qty) * price < float(instrument.min_notional):
         return Refused(rule="min_notional", reason=f"notional is below {instrument.min_notional} USDT")
-    return Sized(qty=qty, risk_usdt=qty * abs(proposal.entry - proposal.stop))
+    clamp = _clamp(instrument, wanted, by_notional, by_margin)
+    return Sized(qty=qty, risk_usdt=qty * abs(proposal.entry - proposal.stop), clamp=clamp)
+
+
+def _clamp(instrument: Instrument, wanted: float, by_notional: float, by_margin: float) -> str:
+    """Which cap held the size down, in words; whole steps are no cap."""
+    before, after = instrument.floor_qty(wanted), instrument.floor_qty(min(wanted, by_notional, by_margin))
+    if before == after:
+        return ""
+    cap = "max_position_usdt" if by_notional <= by_margin else "the margin that is free"
+    return f"{cap} cut it from {before} to {after}"
 
 
 def _refuse_levels(cash: float, price: float, stop: float, terms: AccountTerms) -> Refused | None:

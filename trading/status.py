@@ -14,6 +14,7 @@ from trading.orders import OrderState
 class PositionView:
     """An open position, marked at the last price; `r` is its unrealised profit in R, `best_r` the best so far.
 
+    `liquidation` is the exchange's estimate when it was last looked at; None: not known, or at no price.
     `initial_risk` is what the first stop would have lost, in USDT before costs; `exit_due` why an exit is under way.
     """
 
@@ -23,6 +24,7 @@ class PositionView:
     qty: Decimal
     entry_price: Decimal
     stop: Decimal
+    liquidation: Decimal | None
     take_profit: Decimal | None
     mark: Decimal
     unrealised: Decimal

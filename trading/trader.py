@@ -339,6 +339,7 @@ class Trader:
             qty=h.qty,
             entry_price=h.entry_price,
             stop=h.stop,
+            liquidation=self._desk.liquidations.get(h.symbol),
             take_profit=h.take_profit,
             mark=mark,
             unrealised=h.profit_at(mark),

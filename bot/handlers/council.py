@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from bot.buttons import button, rows
 from bot.handlers.see import count_of, markets, number_of, symbol_of
 from bot.ports import Answer, Asked, Desk
 from bot.text import moment
 from bot.views import council_view, verdicts_view, why_view, whynot_view
-from bot.views.buttons import button, rows
 from storage.reports import Result, Scoreboard
 from trading.events import TradeClosed
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from bot.access import Role
+from bot.buttons import button, rows
 from bot.ports import Answer, Asked, Command, Desk, Group
 from bot.text import coin, fitted, moment, own, word
-from bot.views.buttons import button, rows
 from trading.parameters import near
 from trading.status import Status
 
@@ -156,7 +156,7 @@ async def help_(asked: Asked, desk: Desk) -> Answer:
         lines += [_entry(command) for command in mine if command.group == group]
     if len(mine) < len(shown):
         lines.append(f"{len(shown) - len(mine)} more are for operators or the owner.")
-    return Answer(text=fitted(lines))
+    return Answer(text="\n".join(lines))
 
 
 def _about(wanted: str, shown: Sequence[Command]) -> str:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from bot.access import Role
+from bot.buttons import button, rows
 from bot.pictures import (
     candle_picture,
     equity_picture,
@@ -39,7 +40,6 @@ from bot.views import (
     trades_view,
     version_view,
 )
-from bot.views.buttons import button, rows
 from bot.views.results import period_label
 from storage.equity import refined
 from storage.outbox import Media

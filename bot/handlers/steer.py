@@ -15,9 +15,9 @@ from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from bot.access import Role
+from bot.buttons import button
 from bot.ports import Answer, Asked, Desk, said_key
 from bot.text import LIMIT, coin, counted, fitted, moment, money, own, percent, price, prose, quantity, word
-from storage.outbox import Buttons
 from storage.tickets import Ticket
 from trading.errors import BadInput
 from trading.events import (
@@ -135,21 +135,17 @@ def _position_line(desk: Desk, view: PositionView) -> str:
 
 
 def _shares(view: PositionView) -> list[dict[str, str]]:
-    return [
-        {"text": f"{coin(view.symbol)} {share}%", "data": f"close {view.symbol} {share}"} for share in _SHARES
-    ]
+    choices = (button(f"{coin(view.symbol)} {share}%", "close", view.symbol, share) for share in _SHARES)
+    return [each for choice in choices for each in choice]
 
 
 async def breakeven(asked: Asked, desk: Desk) -> Answer:
     """Asks for the stop at the entry price."""
     positions = desk.trader.status().positions
     if not asked.arguments:
-        rows = [
-            [{"text": f"{coin(each.symbol)} to {price(each.entry_price)}", "data": f"breakeven {each.symbol}"}]
-            for each in positions[:_MOST_BUTTONS]
-        ]
-        text = "Move which stop to its entry?" if rows else "Nothing is open: there is no stop to move."
-        return Answer(text=f"{desk.look.lead} {text}", buttons=rows or None)
+        choices = [(each, f"{coin(each.symbol)} to {price(each.entry_price)}") for each in positions]
+        nothing = "Nothing is open: there is no stop to move."
+        return _choose(asked, desk, "Move which stop to its entry?", choices, nothing)
     found = _position(positions, asked.arguments[0])
     if isinstance(found, str):
         return Answer(text=f"{desk.look.lead} {found}")
@@ -164,12 +160,8 @@ async def cancel(asked: Asked, desk: Desk) -> Answer:
     """Asks for a resting entry to be cancelled."""
     entries = desk.trader.status().entries
     if not asked.arguments:
-        rows = [
-            [{"text": f"Cancel {coin(each.symbol)} at {price(each.price)}", "data": f"cancel {each.symbol}"}]
-            for each in entries[:_MOST_BUTTONS]
-        ]
-        text = "Cancel which entry?" if rows else "No entry rests: there is nothing to cancel."
-        return Answer(text=f"{desk.look.lead} {text}", buttons=rows or None)
+        choices = [(each, f"Cancel {coin(each.symbol)} at {price(each.price)}") for each in entries]
+        return _choose(asked, desk, "Cancel which entry?", choices, "No entry rests: there is nothing to cancel.")
     found = _entry(entries, asked.arguments[0])
     if isinstance(found, str):
         return Answer(text=f"{desk.look.lead} {found}")
@@ -178,6 +170,14 @@ async def cancel(asked: Asked, desk: Desk) -> Answer:
         f"{quantity(found.qty)} at {price(found.price)}."
     )
     return Answer(text=text, request=CancelEntry(symbol=found.symbol, by=asked.by, command=asked.command_id))
+
+
+def _choose(
+    asked: Asked, desk: Desk, question: str, choices: Sequence[tuple[PositionView | EntryView, str]], nothing: str
+) -> Answer:
+    """The same command again with what it can be about, each on a button; a sentence when there is nothing."""
+    offered = [button(text, asked.name, view.symbol) for view, text in choices[:_MOST_BUTTONS]]
+    return Answer(text=f"{desk.look.lead} {question if choices else nothing}", buttons=offered or None)
 
 
 async def set_(asked: Asked, desk: Desk) -> Answer:
@@ -293,9 +293,7 @@ async def _ask(
         body={**body, "card": said_key(asked.update_id, asked.caller.user_id)},
     )
     await desk.tickets.issue(ticket)
-    buttons: Buttons = [
-        [{"text": yes, "data": f"confirm {nonce}"}, {"text": "Leave it", "data": f"dismiss {nonce}"}]
-    ]
+    buttons = [[*button(yes, "confirm", nonce), *button("Leave it", "dismiss", nonce)]]
     text = fitted([*card, f"Expires {moment(ends, desk.look.zone)}: no answer, no change."])
     return Answer(text=text, buttons=buttons)
 

@@ -36,11 +36,12 @@ _MOST_LINES: Final = 5
 _MOST_GATES: Final = 10
 _STALE_SECONDS: Final = 180.0
 _POSITIONS: Final = (
-    Column("PAIR", 6, left=True),
+    Column("PAIR", 5, left=True),
     Column("SIDE", 5, left=True),
     Column("uPNL", 7),
     Column("R", 5),
-    Column("SL%", 5),
+    Column("SL%", 4),
+    Column("LQ%", 3),
 )
 
 
@@ -87,15 +88,20 @@ def _positions(status: Status, heat_limit: float | None) -> str:
 def _row(view: PositionView, leverage: float) -> list[str]:
     side = "L" if view.side is Side.LONG else "S"
     name = view.symbol.removesuffix("USDT") or view.symbol
-    return [name, f"{side}{leverage:.3g}x", amount(view.unrealised), short_multiple(view.r), _stop_away(view)]
+    return [name, f"{side}{leverage:.3g}x", amount(view.unrealised), short_multiple(view.r), *_away(view)]
 
 
-def _stop_away(view: PositionView) -> str:
-    """How far the stop is from the price, in per cent of it; negative when the price is beyond it."""
-    if not view.mark:
+def _away(view: PositionView) -> tuple[str, str]:
+    """How far stop and liquidation are from the price, in per cent of it; negative when the price is beyond."""
+    return _distance(view, view.stop, places=1), _distance(view, view.liquidation, places=0)
+
+
+def _distance(view: PositionView, level: Decimal | None, *, places: int) -> str:
+    if not view.mark or level is None:
         return UNKNOWN
-    away = view.side.sign * (view.mark - view.stop) / view.mark * 100
-    return f"{max(min(away, Decimal(999)), Decimal(-99)):.1f}"
+    away = max(min(view.side.sign * (view.mark - level) / view.mark * 100, Decimal(999)), Decimal(-99))
+    short = Decimal("-9.95") < away < Decimal("99.95")
+    return f"{away:.{places if short else 0}f}"
 
 
 def _position_line(view: PositionView) -> str:

@@ -11,10 +11,10 @@ from bot.text import (
     UNKNOWN,
     coin,
     counted,
-    fitted,
     moment,
     money,
     multiple,
+    own,
     percent,
     price,
     prose,
@@ -53,7 +53,7 @@ def verdicts_view(rows: Sequence[tuple[VerdictReached, str]], look: Look) -> str
     counts = f"{approved} approved, {len(rows) - approved} rejected"
     many = "the last decision" if len(rows) == 1 else f"last {len(rows)} decisions"
     head = f"{look.lead} <b>{many}</b>: {counts}"
-    return fitted([head, *(_verdict(event, outcome, look.zone) for event, outcome in rows)])
+    return "\n".join([head, *(_verdict(event, outcome, look.zone) for event, outcome in rows)])
 
 
 def _verdict(event: VerdictReached, outcome: str, zone: tzinfo) -> str:
@@ -70,7 +70,7 @@ def why_view(story: Story, look: Look) -> str:
     answers = [line for answer in event.answers[:_MOST_ANSWERS] for line in _voice(answer)]
     if len(event.answers) > _MOST_ANSWERS:
         answers.append(f"… {len(event.answers) - _MOST_ANSWERS} more answers")
-    return fitted(
+    return "\n".join(
         [
             _why_headline(story, look),
             *_candidate(event, look.zone),
@@ -148,10 +148,10 @@ def _size(event: VerdictReached) -> list[str]:
     notional = event.qty * event.entry
     shrunk = "left the base size" if event.size_modifier >= 1 else f"shrank it to {percent(event.size_modifier, 0)}"
     risk = f"{money(event.risk_usdt, sign=False)} = {share(event.risk_usdt, event.equity)}"
-    return [
-        f"<b>Size</b> {quantity(event.qty)} = {money(notional, sign=False)}; the council {shrunk}",
-        f"Risk {risk} of {money(event.equity, sign=False)}, after the account's caps and whole steps",
-    ]
+    lines = [f"<b>Size</b> {quantity(event.qty)} = {money(notional, sign=False)}; the council {shrunk}"]
+    if event.clamp:
+        lines.append(f"Cap: {own(event.clamp, _SENTENCE)}")
+    return [*lines, f"Risk {risk} of {money(event.equity, sign=False)}, in whole steps of the market"]
 
 
 def _after(story: Story, look: Look) -> list[str]:
@@ -183,7 +183,7 @@ def council_view(board: Scoreboard, left_out: int, look: Look) -> str:
     lines.append("What vetoed trades would have come to only shadow trades could tell; this version has none")
     if left_out:
         lines.append(f"{counted(left_out, 'older decision')} not counted")
-    return fitted(lines)
+    return "\n".join(lines)
 
 
 def _results(approved: Sequence[float]) -> str:
@@ -231,7 +231,7 @@ def whynot_view(funnel: Funnel, symbol: str | None, waits: str, look: Look) -> s
     again = funnel.dropped.get("decided", 0)
     if again:
         lines.append(f"{again} more were seen again after a restart: they had their decision already")
-    return fitted(lines)
+    return "\n".join(lines)
 
 
 def _funnel_rows(funnel: Funnel, filled: int) -> list[list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bot.cards import Look
-from bot.text import LIMIT, counted, fitted, own, prose, units, verbatim, visible, word
+from bot.text import counted, own, prose, verbatim, word
 
 _LINE: Final = 300
 
@@ -22,22 +22,15 @@ def health_view(checks: Sequence[tuple[str, bool, str]], look: Look) -> str:
         head = f"{look.lead} <b>{len(bad)} of {len(checks)} not well: {named}</b>"
     ordered = sorted(checks, key=lambda each: each[1])
     lines = [f"{'ok' if well else '<b>BAD</b>'} {word(name, 40)}: {prose(line, 200)}" for name, well, line in ordered]
-    return fitted([head, *lines])
+    return "\n".join([head, *lines])
 
 
 def logs_view(lines: Sequence[str], look: Look) -> str:
-    """The last lines of the log, the newest last; where they are too many, the oldest give way."""
+    """The last lines of the log, the newest last."""
     if not lines:
         return f"{look.lead} <b>the log is empty</b> so far"
-    room = LIMIT - units(f"{look.lead} {len(lines)} lines, the newest last\n") - 40
-    kept: list[str] = []
-    for line in reversed(lines):
-        shown = verbatim(line, _LINE)
-        room -= visible(shown) + 1
-        if room < 0:
-            break
-        kept.insert(0, shown)
-    return f"{look.lead} <b>log</b>: {counted(len(kept), 'line')}, the newest last\n<pre>{chr(10).join(kept)}</pre>"
+    shown = [verbatim(line, _LINE) for line in lines]
+    return f"{look.lead} <b>log</b>: {counted(len(shown), 'line')}, the newest last\n<pre>{chr(10).join(shown)}</pre>"
 
 
 def version_view(versions: Sequence[tuple[str, str]], look: Look) -> str:
@@ -46,4 +39,4 @@ def version_view(versions: Sequence[tuple[str, str]], look: Look) -> str:
         return f"{look.lead} <b>no version is known</b>"
     name, number = versions[0]
     head = f"{look.lead} <b>{word(name, 40)} {own(number, 80)}</b>"
-    return fitted([head, *(f"{word(name, 40)} {own(number, 120)}" for name, number in versions[1:])])
+    return "\n".join([head, *(f"{word(name, 40)} {own(number, 120)}" for name, number in versions[1:])])

@@ -84,7 +84,7 @@ def trades_view(closed: Sequence[TradeClosed], positions: Sequence[PositionView]
         head = f"{look.lead} <b>last {trades} {signed_result(totals.pnl, None, totals.r)}</b>, {totals.wins} won"
     head += f", {len(positions)} open" if positions else ""
     rows = [_open_row(each) for each in positions] + [_closed_row(each) for each in closed]
-    return fitted([head, table(_TRADES, rows), "/trade ID shows one from decision to exit"])
+    return "\n".join([head, table(_TRADES, rows), "/trade ID shows one from decision to exit"])
 
 
 def _open_row(view: PositionView) -> list[str]:
@@ -115,7 +115,7 @@ def trade_view(story: Story, position: PositionView | None, look: Look) -> str:
         lines += _open_lines(story, position)
     lines += [_slippage(story)] if story.fills else []
     lines += ["<b>Time line</b>", *_time_line(story, look)]
-    return fitted(lines)
+    return "\n".join(lines)
 
 
 def _trade_headline(story: Story, position: PositionView | None, look: Look) -> str:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bot.cards import PUSHED, Day, Look, draw, step
 from bot.phone.formatting import parse_html, utf16_length
-from bot.text import LIMIT, fitted, plain, price, prose, stepped, visible
+from bot.text import LIMIT, fitted, pages, plain, price, prose, stepped, visible
 from tests.bot.stage import NOON, a_fill, a_trade, a_verdict
 from trading.events import (
     AgentAnswer,
@@ -203,6 +203,17 @@ def test_too_many_lines_give_way_at_the_end(parts: list[str]) -> None:
     lines = [f"<b>{prose(part, 600)}</b>" for part in parts]
     assert visible(fitted(lines)) <= LIMIT
     parse_html(fitted(lines))
+
+
+@given(st.lists(st.text(alphabet="ab&<🧨", max_size=900), max_size=60), st.integers(0, 60), st.integers(0, 60))
+def test_a_long_text_is_cut_into_messages_without_losing_anything(parts: list[str], begin: int, end: int) -> None:
+    """At line ends, each message markup of its own, also in the middle of a table."""
+    lines = [f"<b>{prose(part, 900)}</b>x" for part in parts]
+    table = [f"{prose(part, 900)}x" for part in parts[begin:end]]
+    lines += ["<pre>" + "\n".join(table) + "</pre>"] if table else []
+    found = [parse_html(page).text for page in pages("\n".join(lines))]
+    assert all(utf16_length(page) <= LIMIT for page in found)
+    assert "\n".join(found) == plain("\n".join(lines))
 
 
 def test_computed_numbers_are_short_and_have_no_minus_zero() -> None:

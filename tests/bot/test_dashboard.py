@@ -59,6 +59,7 @@ def a_position(**changes: Any) -> PositionView:
         "initial_risk": Decimal("9.12"),
         "opened": NOON,
         "exit_due": None,
+        "liquidation": None,
     }
     return PositionView(**(fields | changes))
 

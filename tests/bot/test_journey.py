@@ -202,6 +202,35 @@ async def broken(asked: Asked, desk: Desk) -> Answer:
     raise LookupError(asked.name)
 
 
+async def chatty(asked: Asked, desk: Desk) -> Answer:
+    """A handler with so many lines to say."""
+    told = "\n".join(f"{number:04d} " + "&amp;" * 45 for number in range(int(asked.arguments[0])))
+    return Answer(text=f"PAPER <b>much</b>\n<pre>{told}</pre>", buttons=[[{"text": "Menu", "data": "menu"}]])
+
+
+async def test_a_long_answer_goes_on_in_further_messages_and_a_very_long_one_in_a_file(tmp_path: Path) -> None:
+    """Nothing of it is left off; the buttons are under its end."""
+    talk = Command(name="talk", group="rest", needs=Role.VIEWER, description="talks", handler=chatty)
+    async with staged(tmp_path, commands=(*COMMANDS, talk)) as stage:
+        asked = await stage.owner.say("/talk 300")
+        parts = await stage.owner.until(lambda said: len(found := replies(said, asked)) == 4 and found)
+        lines = [line for part in parts for line in part["text"].split("\n")]
+        assert [line.split(" ")[0] for line in lines] == ["PAPER", *(f"{number:04d}" for number in range(300))]
+        assert [bool(part["buttons"]) for part in parts] == [False, False, False, True]
+        asked = await stage.owner.say("/talk 600")
+        answer = await stage.owner.reply_to(asked)
+        assert answer["caption"] == "PAPER much\nThe whole answer is in the file."
+        assert answer["document_name"] == "talk.txt"
+        assert len(answer["buttons"]) == 1
+        await stage.conversation.drain()
+        assert len(replies(await stage.owner.look(), asked)) == 1
+
+
+def replies(said: list[Json], message_id: int) -> list[Json]:
+    """What the bot has answered to a message, oldest first."""
+    return [each for each in said if each["reply_to"] == message_id]
+
+
 async def test_a_failing_handler_costs_one_sentence(tmp_path: Path) -> None:
     """It is logged and done with; the commands after it are answered."""
     poison = Command(name="poison", group="rest", needs=Role.VIEWER, description="fails", handler=broken)

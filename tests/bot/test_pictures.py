@@ -69,7 +69,7 @@ def a_position(**changes: Any) -> PositionView:
         "symbol": "BTCUSDT", "side": Side.SHORT, "verdict_id": 215, "qty": Decimal("0.012"),
         "entry_price": Decimal(63410), "stop": Decimal("64650.5"), "take_profit": None, "mark": Decimal(63420),
         "unrealised": Decimal("-0.12"), "r": 0.0, "best_r": 0.1, "initial_risk": Decimal("14.9"),
-        "opened": START + timedelta(hours=8), "exit_due": None,
+        "opened": START + timedelta(hours=8), "exit_due": None, "liquidation": None,
     }  # fmt: skip
     return PositionView(**(fields | changes))
 

@@ -239,6 +239,7 @@ def a_position(**changes: Any) -> PositionView:
         qty=Decimal("0.012"),
         entry_price=Decimal(63410),
         stop=Decimal(62650),
+        liquidation=None,
         take_profit=None,
         mark=Decimal(66843),
         unrealised=Decimal("41.2"),

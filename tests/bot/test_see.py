@@ -17,7 +17,7 @@ from bot.commands import COMMANDS, route
 from bot.handlers.rest import LADDER
 from bot.phone.formatting import parse_html, utf16_length
 from bot.ports import Answer, Asked, Desk
-from bot.text import CAPTION_LIMIT, LIMIT, plain
+from bot.text import CAPTION_LIMIT, LIMIT, pages, plain
 from storage.database import Database, open_database
 from storage.journal import SqlJournal
 from tests.bot.stage import NOON, OWNER, PIXEL, SmallPainter, SmallTrader, a_desk, a_fill, a_trade, a_verdict
@@ -62,8 +62,9 @@ class Room:
         caller = Caller(user_id=OWNER, role=role)
         asked = Asked(caller=caller, name=command.name, arguments=arguments, update_id=1, at=NOON, tapped=tapped)
         answer = await command.handler(asked, self.desk)
-        shown = parse_html(answer.text)
-        assert 0 < utf16_length(shown.text) <= (CAPTION_LIMIT if answer.media else LIMIT)
+        whole = answer.media or answer.in_place
+        for text in [answer.text] if whole else pages(answer.text):
+            assert 0 < utf16_length(parse_html(text).text) <= (CAPTION_LIMIT if answer.media else LIMIT)
         for row in answer.buttons or []:
             assert all(each["text"] and 0 < len(each["data"].encode()) <= 64 for each in row)
         return answer

@@ -34,7 +34,7 @@ def a_position(symbol: str = "BTCUSDT", verdict_id: int = 12, **changes: Any) ->
         "unrealised": Decimal("5.88"), "r": 0.64, "opened": NOON, "exit_due": None,
     }  # fmt: skip
     names = set(PositionView.__dataclass_fields__) - set(fields)
-    extra = {"initial_risk": Decimal("9.12"), "best_r": 0.7, "worst_r": -0.1}
+    extra = {"initial_risk": Decimal("9.12"), "best_r": 0.7, "worst_r": -0.1, "liquidation": None}
     return PositionView(**(fields | {name: extra[name] for name in names} | changes))
 
 

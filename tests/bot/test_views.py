@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot import views
+from bot.buttons import button, rows
 from bot.cards import Look
 from bot.phone.entities import Formatted
 from bot.phone.formatting import parse_html, utf16_length
-from bot.text import CAPTION_LIMIT, LIMIT, label, plain, units, verbatim
+from bot.text import CAPTION_LIMIT, LIMIT, label, pages, plain, units, verbatim
 from bot.views import WIDTH, Course, Paid, Span, status_view
-from bot.views.buttons import button, rows
 from bot.views.table import Column, amount, cell, multiple, per_cent, table, width
 from storage.queries import Story
 from storage.reports import Funnel, Result, Scoreboard, Totals, by_reason, by_symbol
@@ -47,7 +48,7 @@ def a_position(**changes: Any) -> PositionView:
         "symbol": "BTCUSDT", "side": Side.LONG, "verdict_id": 214, "qty": Decimal("0.012"),
         "entry_price": Decimal(63410), "stop": Decimal(62650), "take_profit": None, "mark": Decimal(63420),
         "unrealised": Decimal("41.2"), "r": 0.8, "best_r": 1.1, "initial_risk": Decimal("9.12"), "opened": NOON,
-        "exit_due": None,
+        "exit_due": None, "liquidation": Decimal("51044.8"),
     }  # fmt: skip
     return PositionView(**(fields | changes))
 
@@ -74,15 +75,22 @@ def lines(text: str) -> list[str]:
 
 def accepted(text: str, limit: int = LIMIT) -> Formatted:
     """The message as the phone takes it: markup that parses, not too long, no table wider than the screen."""
-    shown = parse_html(text)
-    assert 0 < utf16_length(shown.text) <= limit
+    shown = Formatted("", ())
+    for part in pages(text) if limit == LIMIT else [text]:
+        shown = parse_html(part)
+        assert 0 < utf16_length(shown.text) <= limit
+        fits_the_screen(shown)
+    return shown
+
+
+def fits_the_screen(shown: Formatted) -> None:
+    """No table is wider than a phone."""
     for block in (entity for entity in shown.entities if entity.type == "pre"):
         encoded = shown.text.encode("utf-16-le")[block.offset * 2 : block.end * 2]
         for line in encoded.decode("utf-16-le").split("\n"):
             assert seen(line) <= WIDTH
             assert utf16_length(line) <= WIDTH
             assert not any(unicodedata.bidirectional(each) in {"R", "AL", "AN"} for each in line)
-    return shown
 
 
 def seen(line: str) -> int:
@@ -96,14 +104,14 @@ def seen(line: str) -> int:
 
 def test_status_shows_positions_as_a_table_and_what_comes_next() -> None:
     """The first line carries the news; then positions, account, next close, gates."""
-    status = a_status(positions=(a_position(), a_position(symbol="ETHUSDT", side=Side.SHORT, r=-0.3)))
+    status = a_status(positions=(a_position(), a_position(symbol="ETHUSDT", side=Side.SHORT, r=-0.3, liquidation=None)))
     assert lines(status_view(status, UTC, 0.04)) == [
         "PAPER · 2 open · +82.40 USDT · 21 Jul 12:00",
-        "PAIR SIDE   uPNL    R  SL%",
-        "--------------------------",
-        "BTC  L5x  +41.20 +0.8  1.2",
-        "ETH  S5x  +41.20 -0.3 -1.2",
-        "--------------------------",
+        "PAIR SIDE   uPNL    R  SL% LQ%",
+        "------------------------------",
+        "BTC  L5x  +41.20 +0.8  1.2  20",
+        "ETH  S5x  +41.20 -0.3 -1.2   –",
+        "------------------------------",
         "heat 2.1/4.0%   day +26.40",
         "#214 LONG BTC 0.012 from 63,410, now 63,420, stop 62,650",
         "#214 SHORT ETH 0.012 from 63,410, now 63,420, stop 62,650",
@@ -395,9 +403,11 @@ def test_why_tells_the_whole_decision() -> None:
         "Gates guards passed · council approved · sized",
         "– trend and structure agree",
         "Size 0.43 = 1,037.16 USDT; the council shrank it to 50%",
-        "Risk 8.70 USDT = 0.43% of 2,023.25 USDT, after the account's caps and whole steps",
+        "Risk 8.70 USDT = 0.43% of 2,023.25 USDT, in whole steps of the market",
         "Then it was closed, 21 Jul 16:00. /trade 215 has the time line",
     ]
+    capped = replace(a_story(), verdict=a_verdict(clamp="max_position_usdt cut it from 0.61 to 0.43"))
+    assert "Cap: max_position_usdt cut it from 0.61 to 0.43" in lines(views.why_view(capped, LOOK))
 
 
 @pytest.mark.parametrize(
@@ -480,14 +490,15 @@ def test_what_is_not_well_comes_first() -> None:
     assert lines(views.health_view(checks[:1], LOOK))[0] == "PAPER healthy, 1 check"
 
 
-def test_the_log_keeps_its_newest_lines() -> None:
-    """Where they are too many for a message, the oldest give way."""
+def test_a_long_log_goes_on_in_further_messages() -> None:
+    """Every line is there, in order, and each message is markup of its own."""
     text = views.logs_view([f"{number} <b>&" + "x" * 200 for number in range(100)], LOOK)
-    shown = parse_html(text)
-    assert utf16_length(shown.text) <= LIMIT
-    said = shown.text.split("\n")
-    assert said[-1].startswith("99 <b>&x")
-    assert said[0] == f"PAPER log: {len(said) - 1} lines, the newest last"
+    parts = [parse_html(part) for part in pages(text)]
+    assert len(parts) > 1
+    assert all(utf16_length(part.text) <= LIMIT and [e.type for e in part.entities][-1] == "pre" for part in parts)
+    said = [line for part in parts for line in part.text.split("\n")]
+    assert said[0] == "PAPER log: 100 lines, the newest last"
+    assert [line.split(" ")[0] for line in said[1:]] == [str(number) for number in range(100)]
 
 
 def test_versions_are_listed() -> None:
@@ -501,7 +512,8 @@ def test_versions_are_listed() -> None:
 
 POSITIONS = st.builds(
     a_position, symbol=WORDS, side=st.sampled_from(Side), verdict_id=NUMBERS, qty=PRICES, entry_price=PRICES,
-    stop=AMOUNTS, take_profit=st.none() | AMOUNTS, mark=PRICES, unrealised=AMOUNTS, r=RATIOS, best_r=RATIOS,
+    stop=AMOUNTS, liquidation=st.none() | PRICES,
+    take_profit=st.none() | AMOUNTS, mark=PRICES, unrealised=AMOUNTS, r=RATIOS, best_r=RATIOS,
     exit_due=st.none() | WORDS,
 )  # fmt: skip
 ENTRIES = st.builds(an_entry, symbol=WORDS, verdict_id=NUMBERS, qty=PRICES, price=PRICES, stop=AMOUNTS)
@@ -594,7 +606,7 @@ def test_the_program_is_always_a_message(checks: list[tuple[str, bool, str]], lo
 
 def accepted_log(text: str) -> None:
     """A log's lines are as long as they are: only markup and length count."""
-    assert 0 < utf16_length(parse_html(text).text) <= LIMIT
+    assert all(0 < utf16_length(parse_html(part).text) <= LIMIT for part in pages(text))
 
 
 @given(st.floats(-1e12, 1e12), st.floats(-1e12, 1e12), st.none() | st.floats(0, 1), LOOKS)

@@ -243,6 +243,8 @@ async def test_an_entry_rests_with_its_stop_and_fills(face: Face) -> None:
     (position,) = snapshot.positions
     assert (position.side, position.qty, position.entry_price) == (LONG, Decimal(2), Decimal(1000))
     assert position.stop == 980
+    assert position.liquidation is not None
+    assert 800 <= position.liquidation < 840  # leverage 5, less the maintenance margin
     assert snapshot.orders == ()
     done = await face.broker.find(BTC, "entry-1")
     assert done is not None

@@ -123,6 +123,9 @@ def test_a_size_respects_every_cap(
     assert (qty - hair) * price * rate <= cash - Fraction(margin)
     assert distance / price < Fraction(8, 10) / Fraction(terms.leverage) * (1 + Fraction(1, 10**12))
     assert sized.risk_usdt == sized.qty * abs(proposal.entry - proposal.stop)
+    by_risk = float(equity) * terms.risk_per_trade * float(shrink) / abs(float(proposal.entry) - float(proposal.stop))
+    assert (sized.clamp == "") == (rules.floor_qty(by_risk) == sized.qty)
+    assert sized.clamp == "" or sized.clamp.endswith(f"cut it from {rules.floor_qty(by_risk)} to {sized.qty}")
 
 
 @REPEATABLE

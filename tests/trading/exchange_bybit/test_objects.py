@@ -109,6 +109,17 @@ def test_a_position_has_a_stop_or_none(written: str, stop: Decimal | None) -> No
     assert (held.stop, held.side) == (stop, Side.SHORT)
 
 
+@pytest.mark.parametrize("written", ["", "0", "?", None])
+def test_a_position_is_seen_without_its_estimate(written: str | None) -> None:
+    """The price of liquidation is only shown: where it cannot be read, it is not known and the position is."""
+    held = objects.position_of(POSITION | {"liqPrice": written})
+    assert held is not None
+    assert held.liquidation is None
+    known = objects.position_of(POSITION | {"liqPrice": "51044.8"})
+    assert known is not None
+    assert known.liquidation == Decimal("51044.8")
+
+
 def test_a_flat_position_is_none() -> None:
     """Its other fields are empty then."""
     assert objects.position_of({"symbol": "BTCUSDT", "side": "", "size": "0", "avgPrice": "", "stopLoss": ""}) is None

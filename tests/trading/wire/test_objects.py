@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
+from trading.exchange.simulated.account import liquidation_price
 from trading.exchange.simulated.books import Fill, FillKind, Position
 from trading.exchange.simulated.wire.objects import (
     Holding,
     break_even,
     closed_pnl_object,
-    liquidation_price,
     position_frame,
     position_object,
     transaction_object,

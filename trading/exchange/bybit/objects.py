@@ -89,6 +89,14 @@ def level(raw: Json, name: str) -> Decimal | None:
     return optional(raw, name) or None
 
 
+def estimate(raw: Json, name: str) -> Decimal | None:
+    """A price level that is only shown: one that cannot be read must not hide the position it belongs to."""
+    try:
+        return level(raw, name)
+    except Unreadable:
+        return None
+
+
 def moment(raw: Json, name: str) -> datetime:
     """A time in ms since the epoch, as an integer or as a string of one."""
     return at_ms(raw.get(name), name)
@@ -197,6 +205,7 @@ def position_of(raw: Json) -> ExchangePosition | None:
         qty=qty,
         entry_price=positive(raw, "avgPrice"),
         stop=level(raw, "stopLoss"),
+        liquidation=estimate(raw, "liqPrice"),
     )
 
 

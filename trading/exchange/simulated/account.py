@@ -21,6 +21,15 @@ PARENTS = {
     StopKind.TRAILING: "CreateByTrailingStop",
 }
 
+MAINTENANCE_RATE = Decimal("0.005")
+
+
+def liquidation_price(held: Position, leverage: Decimal) -> Decimal | None:
+    """Bybit's published estimate of isolated margin; None where it lies below zero. Nothing is liquidated here."""
+    margin = held.entry_price * (1 / leverage - MAINTENANCE_RATE)
+    price = held.entry_price - held.side.sign * margin
+    return price if price > 0 and (held.side is Side.SHORT or leverage > 1) else None
+
 
 class Account:
     """Wallet and positions. `told` collects what happened, in order, until the venue has kept it."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from trading.errors import Rejected
+from trading.exchange.simulated.account import liquidation_price
 from trading.exchange.simulated.books import Fill, FillKind, NewOrder, Order, StopKind, TimeInForce
 from trading.exchange.simulated.market import Market
 from trading.exchange.simulated.venue import Venue, VenueEvent, VenueRefusal
@@ -102,7 +103,14 @@ class MemoryExchange:
     async def snapshot(self, *, cash: bool = True) -> AccountSnapshot:
         """The account now; what protects positions is told with them."""
         positions = tuple(
-            ExchangePosition(symbol=symbol, side=p.side, qty=p.qty, entry_price=p.entry_price, stop=p.stop)
+            ExchangePosition(
+                symbol=symbol,
+                side=p.side,
+                qty=p.qty,
+                entry_price=p.entry_price,
+                stop=p.stop,
+                liquidation=liquidation_price(p, self._venue.leverage[symbol]),
+            )
             for symbol, p in self._venue.positions.items()
         )
         orders = tuple(view_of(order) for order in self._venue.orders.values())

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from itertools import islice
 
+from trading.exchange.simulated.account import MAINTENANCE_RATE
 from trading.exchange.simulated.venue import SETTLEMENT_MS, VenueRefusal
 from trading.exchange.simulated.wire.candles import Bar, window
 from trading.exchange.simulated.wire.depth import book
 from trading.exchange.simulated.wire.formats import number, price
 from trading.exchange.simulated.wire.market import Prices
-from trading.exchange.simulated.wire.objects import COIN, LINEAR, MAINTENANCE_RATE, MAX_LEVERAGE, RISK_LIMIT, Object
+from trading.exchange.simulated.wire.objects import COIN, LINEAR, MAX_LEVERAGE, RISK_LIMIT, Object
 from trading.exchange.simulated.wire.paging import page
 from trading.exchange.simulated.wire.parameters import Params, wrong
 from trading.model import CandleSeries, Instrument, exact, millis

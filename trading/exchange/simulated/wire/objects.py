@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from trading.exchange.simulated.account import MAINTENANCE_RATE, liquidation_price
 from trading.exchange.simulated.books import Fill, FillKind, Order, Position
 from trading.exchange.simulated.wire.formats import number, stamp
-from trading.model import ZERO, Instrument, OrderSide, OrderType, Side, exact, millis
+from trading.model import ZERO, Instrument, OrderSide, OrderType, exact, millis
 
 Object = dict[str, Any]
 
-MAINTENANCE_RATE = Decimal("0.005")
 MAX_LEVERAGE = 100
 RISK_LIMIT = "2000000"
 MARKET_BOUND = Decimal("0.05")
@@ -375,13 +375,6 @@ def break_even(held: Position, taker: Decimal) -> Decimal:
     """The price at which closing pays for everything; Bybit's formula."""
     size = held.size
     return (held.entry_price * size - held.realised) / (size - abs(size) * max(taker, LEAST_TAKER))
-
-
-def liquidation_price(held: Position, leverage: Decimal) -> Decimal | None:
-    """Bybit's published estimate of isolated margin; None where it lies below zero. Nothing is liquidated here."""
-    margin = held.entry_price * (1 / leverage - MAINTENANCE_RATE)
-    price = held.entry_price - held.side.sign * margin
-    return price if price > 0 and (held.side is Side.SHORT or leverage > 1) else None
 
 
 # Wallet
