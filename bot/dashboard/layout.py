@@ -17,6 +17,7 @@ from bot.dashboard import panels
 from bot.dashboard.cells import Line, Look, cut, fitted, in_ascii, length
 from bot.dashboard.story import Picture
 from bot.screen import Size
+from bot.text import counted
 
 _WIDE: Final = 120  # columns from which two stand side by side
 
@@ -89,7 +90,7 @@ def _sections(picture: Picture, look: Look, height: int) -> list[Section]:
     )
     council = Section(
         title="COUNCIL",
-        note=f"{status.verdicts} decisions",
+        note=counted(status.verdicts, "decision"),
         rank=2,
         least=3,
         need=4,
