@@ -73,9 +73,12 @@ function spread(news) {
 
 async function describe() {
   try {
-    introduce(await api.about());
+    const about = await api.about();
+    introduce(about);
+    return about;
   } catch {
     showConnected(false);
+    return null;
   }
 }
 
@@ -226,9 +229,17 @@ function begin({ about, history: first }) {
   reading.look();
 }
 
+/** The line stands (again): what was missed meanwhile is fetched, also what the bot is seen doing. */
+async function catchUp() {
+  showConnected(true);
+  refresh();
+  const about = await describe();
+  if (about?.action) timeline.steady(() => showAction(about.action));
+}
+
 function listen() {
   api.listen({
-    open: () => { showConnected(true); refresh(); describe(); },
+    open: catchUp,
     error: () => showConnected(false),
     change: refresh,
     commands: describe,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tests.bot.phone.driver import call
 
 pytest.importorskip("playwright.async_api", reason="playwright is not installed")
 
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -164,6 +165,22 @@ async def test_typing_is_shown(chat: Chat) -> None:
     await chat.bot.send_chat_action(OWNER, "upload_photo")
     await expect(state).to_have_text("sending a photo…")
     await expect(state).to_have_text("bot", timeout=8000)
+
+
+async def test_typing_that_began_before_the_line_stood_is_shown(chat: Chat) -> None:
+    """Told after the page was made and before it listened: nothing of it came over the line."""
+    window = await chat.open()
+    told_then = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await told_then.wait()
+        await route.continue_()
+
+    await window.page.route("**/phone/events*", late)
+    await window.page.reload()
+    await chat.bot.send_chat_action(OWNER, "typing")
+    told_then.set()
+    await expect(window.page.locator("#state")).to_have_text("typing…", timeout=4000)
 
 
 async def test_unread_messages_are_marked(chat: Chat) -> None:
