@@ -38,6 +38,12 @@ async def ask(socket: RawSocket, op: str, *args: Json, **more: Any) -> Json:
     return await socket.wait(lambda frame: frame.get("reqId") == more.get("reqId", req_id), f"the answer to {op}")
 
 
+async def create(socket: RawSocket, account: Account, **more: Any) -> Json:
+    """Ask for an order as soon as the limit allows one."""
+    account.exchange.pace("create")
+    return await ask(socket, "order.create", BUY, **more)
+
+
 class Answers:
     """The two callbacks of one request of pybit."""
 
@@ -177,25 +183,25 @@ async def test_an_unknown_operation_is_10404(socket: RawSocket) -> None:
     assert (await socket.answer({"op": "ping"}))["op"] == "pong"
 
 
-async def test_a_request_id_is_used_once(socket: RawSocket) -> None:
+async def test_a_request_id_is_used_once(socket: RawSocket, account: Account) -> None:
     """Sending the same reqId again is 20006 and no second order."""
-    first = await ask(socket, "order.create", BUY, reqId="the-same")
-    second = await ask(socket, "order.create", BUY, reqId="the-same")
+    first = await create(socket, account, reqId="the-same")
+    second = await create(socket, account, reqId="the-same")
     assert (first["retCode"], second["retCode"]) == (0, 20006)
 
 
 async def test_a_stale_request_is_10002(socket: RawSocket, account: Account) -> None:
     """The header's time is judged as a REST request's is."""
     header = {"X-BAPI-TIMESTAMP": str(wall_ms() - 60_000), "X-BAPI-RECV-WINDOW": "5000"}
-    assert (await ask(socket, "order.create", BUY, header=header))["retCode"] == 10002
+    assert (await create(socket, account, header=header))["retCode"] == 10002
     assert account.orders() == []
 
 
 @pytest.mark.parametrize("as_text", [True, False], ids=["ccxt's string", "pybit's number"])
-async def test_the_header_s_time_may_be_text_or_number(socket: RawSocket, as_text: bool) -> None:
+async def test_the_header_s_time_may_be_text_or_number(socket: RawSocket, account: Account, as_text: bool) -> None:
     """Both clients' ways of writing it are understood."""
     stamp: Any = str(wall_ms()) if as_text else wall_ms()
-    assert (await ask(socket, "order.create", BUY, header={"X-BAPI-TIMESTAMP": stamp}))["retCode"] == 0
+    assert (await create(socket, account, header={"X-BAPI-TIMESTAMP": stamp}))["retCode"] == 0
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", '{"op": "order.create"}', '{"reqId": "x", "op": "order.create"}'])
