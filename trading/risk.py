@@ -93,17 +93,11 @@ def size_entry(
         return Refused(rule="min_qty", reason=f"size {qty} is below the least quantity {instrument.min_qty}")
     if float(qty) * price < float(instrument.min_notional):
         return Refused(rule="min_notional", reason=f"notional is below {instrument.min_notional} USDT")
-    clamp = _clamp(instrument, wanted, by_notional, by_margin)
+    clamp, uncapped = "", instrument.floor_qty(wanted)
+    if qty != uncapped:
+        cap = "max_position_usdt" if by_notional <= by_margin else "the margin that is free"
+        clamp = f"{cap} cut it from {uncapped} to {qty}"
     return Sized(qty=qty, risk_usdt=qty * abs(proposal.entry - proposal.stop), clamp=clamp)
-
-
-def _clamp(instrument: Instrument, wanted: float, by_notional: float, by_margin: float) -> str:
-    """Which cap held the size down, in words; whole steps are no cap."""
-    before, after = instrument.floor_qty(wanted), instrument.floor_qty(min(wanted, by_notional, by_margin))
-    if before == after:
-        return ""
-    cap = "max_position_usdt" if by_notional <= by_margin else "the margin that is free"
-    return f"{cap} cut it from {before} to {after}"
 
 
 def _refuse_levels(cash: float, price: float, stop: float, terms: AccountTerms) -> Refused | None:

@@ -31,8 +31,8 @@ async def verdicts(asked: Asked, desk: Desk) -> Answer:
 async def why(asked: Asked, desk: Desk) -> Answer:
     """One decision with every argument, and what became of it."""
     number = number_of(asked)
-    if number is None:
-        return Answer(text=f"{desk.look.lead} /why takes the number of a decision, like /why 12")
+    if isinstance(number, str):
+        return Answer(text=f"{desk.look.lead} {number}")
     story = await desk.records.story(number)
     if story is None:
         return Answer(text=f"{desk.look.lead} there is no decision #{number}: /verdicts lists the last ones")

@@ -128,8 +128,8 @@ async def trades(asked: Asked, desk: Desk) -> Answer:
 async def trade(asked: Asked, desk: Desk) -> Answer:
     """One trade by the number of its decision, from the stored events."""
     number = number_of(asked)
-    if number is None:
-        return Answer(text=f"{desk.look.lead} /trade takes the number of a decision, like /trade 12")
+    if isinstance(number, str):
+        return Answer(text=f"{desk.look.lead} {number}")
     story = await desk.records.story(number)
     if story is None:
         return Answer(text=f"{desk.look.lead} there is no decision #{number}: /trades lists the last trades")
@@ -412,9 +412,9 @@ def count_of(asked: Asked, usual: int, most: int) -> int | str:
     return number
 
 
-def number_of(asked: Asked) -> int | None:
-    """The number of a decision after a command, `12` or `#12`."""
-    if len(asked.arguments) != 1:
-        return None
-    digits = asked.arguments[0].removeprefix("#")
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 15 else None
+def number_of(asked: Asked) -> int | str:
+    """The number of a decision after a command, `12` or `#12`; else a sentence that says so."""
+    digits = asked.arguments[0].removeprefix("#") if len(asked.arguments) == 1 else ""
+    if digits.isascii() and digits.isdigit() and len(digits) <= 15:
+        return int(digits)
+    return f"/{asked.name} takes the number of a decision, like /{asked.name} 12"

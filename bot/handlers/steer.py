@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from bot.access import Role
 from bot.buttons import button
 from bot.ports import Answer, Asked, Desk, said_key
-from bot.text import LIMIT, coin, counted, fitted, moment, money, own, percent, price, prose, quantity, word
+from bot.text import coin, counted, fitted, moment, money, own, percent, price, prose, quantity, word
 from storage.tickets import Ticket
 from trading.errors import BadInput
 from trading.events import (
@@ -135,8 +135,8 @@ def _position_line(desk: Desk, view: PositionView) -> str:
 
 
 def _shares(view: PositionView) -> list[dict[str, str]]:
-    choices = (button(f"{coin(view.symbol)} {share}%", "close", view.symbol, share) for share in _SHARES)
-    return [each for choice in choices for each in choice]
+    name = coin(view.symbol)
+    return [each for share in _SHARES for each in button(f"{name} {share}%", "close", view.symbol, share)]
 
 
 async def breakeven(asked: Asked, desk: Desk) -> Answer:
@@ -222,7 +222,7 @@ def _settings_view(desk: Desk) -> str:
     table = "<pre>" + "\n".join(rows) + "</pre>"
     tail = "* changed in the chat. " if changed else ""
     example = "/set risk_per_trade 0.005 asks for a change, /set risk_per_trade explains."
-    return fitted([f"{desk.look.lead} <b>Settings</b>", table, tail + example], LIMIT)
+    return fitted([f"{desk.look.lead} <b>Settings</b>", table, tail + example])
 
 
 def _setting_view(desk: Desk, name: str) -> str:

@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bot.phone.entities import VERBATIM, Entity, Formatted, clean, trimmed, utf16_length
+from bot.phone.entities import VERBATIM, Entity, Formatted, clean, trimmed
 from bot.phone.errors import unparsable
 from bot.phone.links import BadLink, checked_link
+from bot.phone.scanning import Scanner
 
 _STYLES: Final = {
     "b": "bold", "strong": "bold", "i": "italic", "em": "italic", "u": "underline", "ins": "underline",
@@ -41,106 +42,85 @@ class _OpenTag:
     output_index: int
 
 
-class _Parser:
-    """One pass over the source; `position` always stands on the next unread character."""
-
+class _Parser(Scanner):
     def __init__(self, source: str) -> None:
-        self.source = source
-        self.position = 0
-        self.offset = 0
-        self.output: list[str] = []
-        self.entities: list[Entity] = []
+        super().__init__(source)
         self.open: list[_OpenTag] = []
 
     def run(self) -> None:
         while self.position < len(self.source):
             tag = self.source.find("<", self.position)
             end = len(self.source) if tag < 0 else tag
-            self._emit(_decoded(self.source[self.position : end]))
+            self.emit(_decoded(self.source[self.position : end]))
             self.position = end
             if tag >= 0:
                 self._end_tag() if self.source.startswith("</", tag) else self._start_tag()
         if self.open:
             raise unparsable(f'Can\'t find end tag corresponding to start tag "{self.open[-1].name}"')
 
-    def _emit(self, text: str) -> None:
-        if text:
-            self.output.append(text)
-            self.offset += utf16_length(text)
-
     def _peek(self) -> str:
         """The next character, empty at the end."""
         return self.source[self.position : self.position + 1]
 
-    def _read(self, pattern: re.Pattern[str]) -> str:
-        match = pattern.match(self.source, self.position)
-        if match is None:
-            return ""
-        self.position = match.end()
-        return match.group()
-
-    def _byte(self, position: int) -> int:
-        return len(self.source[:position].encode("utf-8"))
-
     def _start_tag(self) -> None:
         begin = self.position
         self.position += 1
-        name = self._read(_TAG_NAME).lower()
+        name = self.take(_TAG_NAME).lower()
         if not self._peek():
-            raise unparsable(f"Unclosed start tag at byte offset {self._byte(begin)}")
+            raise unparsable(f"Unclosed start tag at byte offset {self.octets(begin)}")
         if name not in _STYLES:
-            raise unparsable(f'Unsupported start tag "{name}" at byte offset {self._byte(begin)}')
+            raise unparsable(f'Unsupported start tag "{name}" at byte offset {self.octets(begin)}')
         argument = ""
         while (attribute := self._attribute(name, begin)) is not None:
             argument = _argument(name, *attribute) or argument
         if name == "span" and argument != "spoiler":
-            where = self._byte(begin)
+            where = self.octets(begin)
             raise unparsable(f'Tag "span" must have class "tg-spoiler" at byte offset {where}')
         self.open.append(_OpenTag(name, argument, self.offset, len(self.output)))
 
     def _attribute(self, tag: str, begin: int) -> tuple[str, str | None] | None:
         """The next attribute and its value; None once the closing `>` is eaten."""
-        self._read(_SPACE)
+        self.take(_SPACE)
         if self._peek() == ">":
             self.position += 1
             return None
-        name = self._read(_ATTRIBUTE_NAME).lower()
+        name = self.take(_ATTRIBUTE_NAME).lower()
         if not name:
             problem = "Empty attribute name in the tag" if self._peek() else "Unclosed start tag"
-            raise unparsable(f'{problem} "{tag}" at byte offset {self._byte(begin)}')
-        self._read(_SPACE)
+            raise unparsable(f'{problem} "{tag}" at byte offset {self.octets(begin)}')
+        self.take(_SPACE)
         value = self._value() if self._peek() == "=" else None
         if not self._peek():
-            raise unparsable(f'Unclosed start tag "{tag}" at byte offset {self._byte(begin)}')
+            raise unparsable(f'Unclosed start tag "{tag}" at byte offset {self.octets(begin)}')
         return name, value
 
     def _value(self) -> str:
         self.position += 1
-        self._read(_SPACE)
+        self.take(_SPACE)
         begin, quote = self.position, self._peek()
         if quote in ("'", '"') and quote:
             end = self.source.find(quote, begin + 1)
             end = len(self.source) if end < 0 else end
             self.position = end + 1
             return _decoded(self.source[begin + 1 : end])
-        token = self._read(_NAME_TOKEN).lower()
+        token = self.take(_NAME_TOKEN).lower()
         if self._peek() and not (self._peek().isspace() or self._peek() == ">"):
-            raise unparsable(f"Unexpected end of name token at byte offset {self._byte(begin)}")
+            raise unparsable(f"Unexpected end of name token at byte offset {self.octets(begin)}")
         return token
 
     def _end_tag(self) -> None:
         begin = self.position
         if not self.open:
-            raise unparsable(f"Unexpected end tag at byte offset {self._byte(begin)}")
+            raise unparsable(f"Unexpected end tag at byte offset {self.octets(begin)}")
         self.position += 2
-        name = self._read(_TAG_NAME).lower()
-        self._read(_SPACE)
+        name = self.take(_TAG_NAME).lower()
+        self.take(_SPACE)
         if self._peek() != ">":
-            raise unparsable(f"Unclosed end tag at byte offset {self._byte(begin)}")
+            raise unparsable(f"Unclosed end tag at byte offset {self.octets(begin)}")
         self.position += 1
         tag = self.open.pop()
         if name and name != tag.name:
-            where = f"at byte offset {self._byte(begin)}"
+            where = f"at byte offset {self.octets(begin)}"
             raise unparsable(f'Unmatched end tag {where}, expected "</{tag.name}>", found "</{name}>"')
         if self.offset > tag.offset:
             self._close(tag)

@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bot.phone.entities import Entity, Formatted, clean, trimmed, utf16_length
+from bot.phone.entities import Entity, Formatted, clean, trimmed
 from bot.phone.errors import unparsable
 from bot.phone.links import BadLink, checked_link
+from bot.phone.scanning import Scanner
 
 _LANGUAGE = re.compile(r"([^\s`]+)(?=\s)")
 _LINE_BREAK = re.compile(r"\r\n|\n\r|\n|\r")
@@ -46,33 +47,11 @@ def parse_markdown_v2(source: str) -> Formatted:
     return trimmed("".join(parser.output), parser.entities)
 
 
-class _Scanner:
-    """One pass over the source; `position` always stands on the next unread character."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.position = 0
-        self.offset = 0
-        self.output: list[str] = []
-        self.entities: list[Entity] = []
-
-    def emit(self, text: str) -> None:
-        self.output.append(text)
-        self.offset += utf16_length(text)
-
-    def take(self, pattern: re.Pattern[str]) -> str:
-        """Reads what matches here; empty when nothing does."""
-        match = pattern.match(self.source, self.position)
-        if match is None:
-            return ""
-        self.position = match.end()
-        return match.group()
+class _Scanner(Scanner):
+    """What both dialects of Markdown read alike."""
 
     def at(self, mark: str) -> bool:
         return self.source.startswith(mark, self.position)
-
-    def octets(self, position: int) -> int:
-        return len(self.source[:position].encode())
 
     def language(self) -> str | None:
         """The language after ```, and the line break that follows."""

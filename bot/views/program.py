@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bot.cards import Look
-from bot.text import counted, own, prose, verbatim, word
+from bot.text import counted, fitted, own, prose, verbatim, word
 
 _LINE: Final = 300
 
@@ -22,7 +22,7 @@ def health_view(checks: Sequence[tuple[str, bool, str]], look: Look) -> str:
         head = f"{look.lead} <b>{len(bad)} of {len(checks)} not well: {named}</b>"
     ordered = sorted(checks, key=lambda each: each[1])
     lines = [f"{'ok' if well else '<b>BAD</b>'} {word(name, 40)}: {prose(line, 200)}" for name, well, line in ordered]
-    return "\n".join([head, *lines])
+    return fitted([head, *lines])  # one message: it is refreshed in place
 
 
 def logs_view(lines: Sequence[str], look: Look) -> str:

@@ -53,7 +53,7 @@ from trading.events import (
 )
 from trading.model import CandleSeries, ExitReason, OrderSide, Purpose, Side
 from trading.pictures import Picture, Theme
-from trading.status import Status
+from trading.status import PositionView, Status
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -383,6 +383,28 @@ def a_status(**changes: Any) -> Status:
         "trades": 4,
     }
     return Status(**(fields | changes))
+
+
+def a_position(**changes: Any) -> PositionView:
+    """A long that is ahead."""
+    fields: dict[str, Any] = {
+        "symbol": "BTCUSDT",
+        "side": Side.LONG,
+        "verdict_id": 214,
+        "qty": Decimal("0.012"),
+        "entry_price": Decimal(63410),
+        "stop": Decimal(62650),
+        "liquidation": None,
+        "take_profit": None,
+        "mark": Decimal(63420),
+        "unrealised": Decimal("41.2"),
+        "r": 0.8,
+        "best_r": 1.1,
+        "initial_risk": Decimal("9.12"),
+        "opened": NOON,
+        "exit_due": None,
+    }
+    return PositionView(**(fields | changes))
 
 
 def a_verdict(verdict_id: int = 215, **changes: Any) -> VerdictReached:

@@ -32,6 +32,7 @@ from bot.dashboard.story import Market, Picture, Story, Tally, summed
 from bot.screen import LogLine
 from bot.terminal import beside
 from storage.memory import MemoryJournal
+from tests.bot import stage
 from tests.bot.stage import NOON, a_status, a_verdict
 from tests.bot.test_terminal import HOSTILE, Glass, closed, filled, until
 from trading import events as ev
@@ -44,24 +45,14 @@ SIZES = [(80, 24), (160, 48), (60, 20), (120, 30), (100, 12), (45, 17), (33, 9),
 
 
 def a_position(**changes: Any) -> PositionView:
-    fields: dict[str, Any] = {
-        "symbol": "BTCUSDT",
-        "side": Side.LONG,
-        "verdict_id": 214,
-        "qty": Decimal("0.012"),
-        "entry_price": Decimal(63410),
-        "stop": Decimal(62650),
+    ahead = {
         "take_profit": Decimal(65000),
         "mark": Decimal(64000),
         "unrealised": Decimal("7.08"),
         "r": 0.776,
         "best_r": 1.0,
-        "initial_risk": Decimal("9.12"),
-        "opened": NOON,
-        "exit_due": None,
-        "liquidation": None,
     }
-    return PositionView(**(fields | changes))
+    return stage.a_position(**(ahead | changes))
 
 
 ENTRY = EntryView(

@@ -26,6 +26,7 @@ from bot.pictures import (
 from bot.text import price
 from research.synthetic import synthetic
 from storage.queries import EquityCurve
+from tests.bot import stage
 from trading import indicators
 from trading.errors import BadInput
 from trading.events import TradeClosed, VerdictReached
@@ -65,13 +66,11 @@ def a_trade(**changes: Any) -> TradeClosed:
 
 
 def a_position(**changes: Any) -> PositionView:
-    fields: dict[str, Any] = {
-        "symbol": "BTCUSDT", "side": Side.SHORT, "verdict_id": 215, "qty": Decimal("0.012"),
-        "entry_price": Decimal(63410), "stop": Decimal("64650.5"), "take_profit": None, "mark": Decimal(63420),
-        "unrealised": Decimal("-0.12"), "r": 0.0, "best_r": 0.1, "initial_risk": Decimal("14.9"),
-        "opened": START + timedelta(hours=8), "exit_due": None, "liquidation": None,
+    short = {
+        "side": Side.SHORT, "verdict_id": 215, "stop": Decimal("64650.5"), "unrealised": Decimal("-0.12"), "r": 0.0,
+        "best_r": 0.1, "initial_risk": Decimal("14.9"), "opened": START + timedelta(hours=8),
     }  # fmt: skip
-    return PositionView(**(fields | changes))
+    return stage.a_position(**(short | changes))
 
 
 def a_verdict(series: CandleSeries, row: int, **changes: Any) -> VerdictReached:

@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from itertools import pairwise
@@ -42,10 +42,11 @@ from storage.outbox import NewMessage, Outbox
 from storage.queries import Records
 from storage.reports import Totals
 from storage.tickets import Ticket, Tickets
+from tests.bot import stage
 from tests.bot.stage import OPERATOR, OWNER, PIXEL, SmallPainter, SmallTrader, a_fill, a_status, a_trade, a_verdict
 from trading.errors import ConclaveError, Transient
 from trading.events import EquityMarked, Event, FundingPaid, Reconcile, SessionStarted
-from trading.model import EPOCH, Side
+from trading.model import EPOCH
 from trading.pictures import EquityPicture, Picture, Theme
 from trading.status import PositionView
 
@@ -176,19 +177,7 @@ class Room:
 @pytest.fixture
 async def room(tmp_path: Path) -> AsyncIterator[Room]:
     db = await open_database(tmp_path / "test.db")
-    walls = Walls()
-    journal = SqlJournal(db, "test", clock=walls)
-    yield Room(
-        db=db,
-        journal=journal,
-        outbox=Outbox(db, "test"),
-        tickets=Tickets(db, "test"),
-        samples=EquitySamples(db, "test"),
-        trader=SmallTrader(journal),
-        walls=walls,
-        painter=SmallPainter(),
-        folder=tmp_path,
-    )
+    yield a_room(db, Walls(), tmp_path)
     await db.close()
 
 
@@ -232,24 +221,7 @@ def a_mark(at: datetime, equity: float) -> EquityMarked:
 
 
 def a_position(**changes: Any) -> PositionView:
-    view = PositionView(
-        symbol="BTCUSDT",
-        side=Side.LONG,
-        verdict_id=214,
-        qty=Decimal("0.012"),
-        entry_price=Decimal(63410),
-        stop=Decimal(62650),
-        liquidation=None,
-        take_profit=None,
-        mark=Decimal(66843),
-        unrealised=Decimal("41.2"),
-        r=0.8,
-        best_r=1.1,
-        initial_risk=Decimal("9.12"),
-        opened=NOW,
-        exit_due=None,
-    )
-    return replace(view, **changes)
+    return stage.a_position(**({"mark": Decimal(66843)} | changes))
 
 
 # ---- when -----------------------------------------------------------------------------------------------------------
@@ -814,7 +786,7 @@ def test_every_day_is_told_once_whenever_the_program_starts(tmp_path: Path) -> N
                 await db.write(lambda connection, words=statement: connection.exec_driver_sql(words))  # type: ignore[misc]
             start = datetime(change.year, change.month, change.day, tzinfo=UTC) - 3 * DAY
             walls = Walls(start)
-            room = a_room(db, walls, Look(badge="PAPER", zone=zone), tmp_path)
+            room = a_room(db, walls, tmp_path, recipients=(OWNER,), look=Look(badge="PAPER", zone=zone))
             await room.began(start - 90 * DAY)
             told: Counter[str] = Counter()
             for gap in gaps:
@@ -832,7 +804,7 @@ def test_every_day_is_told_once_whenever_the_program_starts(tmp_path: Path) -> N
         runner.run(db.close())
 
 
-def a_room(db: Database, walls: Walls, look: Look, folder: Path) -> Room:
+def a_room(db: Database, walls: Walls, folder: Path, **changes: Any) -> Room:
     journal = SqlJournal(db, "test", clock=walls)
     return Room(
         db=db,
@@ -844,8 +816,7 @@ def a_room(db: Database, walls: Walls, look: Look, folder: Path) -> Room:
         walls=walls,
         painter=SmallPainter(),
         folder=folder,
-        recipients=(OWNER,),
-        look=look,
+        **changes,
     )
 
 

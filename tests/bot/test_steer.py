@@ -11,8 +11,9 @@ import pytest
 
 from bot.cards import Look
 from bot.conversation import wall_clock
+from tests.bot import stage
 from tests.bot.phone.driver import Json
-from tests.bot.stage import NOON, OPERATOR, OWNER, VIEWER, Reader, Stage, staged
+from tests.bot.stage import OPERATOR, OWNER, VIEWER, Reader, Stage, staged
 from trading.events import (
     CancelEntry,
     ChangeSettings,
@@ -28,14 +29,8 @@ from trading.status import EntryView, PositionView
 
 
 def a_position(symbol: str = "BTCUSDT", verdict_id: int = 12, **changes: Any) -> PositionView:
-    fields: dict[str, Any] = {
-        "symbol": symbol, "side": Side.LONG, "verdict_id": verdict_id, "qty": Decimal("0.012"),
-        "entry_price": Decimal(63410), "stop": Decimal(62650), "take_profit": None, "mark": Decimal(63900),
-        "unrealised": Decimal("5.88"), "r": 0.64, "opened": NOON, "exit_due": None,
-    }  # fmt: skip
-    names = set(PositionView.__dataclass_fields__) - set(fields)
-    extra = {"initial_risk": Decimal("9.12"), "best_r": 0.7, "worst_r": -0.1, "liquidation": None}
-    return PositionView(**(fields | {name: extra[name] for name in names} | changes))
+    ahead = {"mark": Decimal(63900), "unrealised": Decimal("5.88"), "r": 0.64, "best_r": 0.7}
+    return stage.a_position(symbol=symbol, verdict_id=verdict_id, **(ahead | changes))
 
 
 def an_entry(symbol: str = "ETHUSDT", verdict_id: int = 13) -> EntryView:

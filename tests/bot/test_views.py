@@ -23,6 +23,7 @@ from bot.views import WIDTH, Course, Paid, Span, status_view
 from bot.views.table import Column, amount, cell, multiple, per_cent, table, width
 from storage.queries import Story
 from storage.reports import Funnel, Result, Scoreboard, Totals, by_reason, by_symbol
+from tests.bot import stage
 from tests.bot.stage import NOON, a_fill, a_status, a_trade, a_verdict
 from tests.storage import samples
 from trading.events import AgentAnswer, FundingPaid, OrderFilled, TradeClosed, VerdictReached
@@ -44,13 +45,7 @@ NUMBERS = st.none() | st.integers(1, 2**53)
 
 
 def a_position(**changes: Any) -> PositionView:
-    fields: dict[str, Any] = {
-        "symbol": "BTCUSDT", "side": Side.LONG, "verdict_id": 214, "qty": Decimal("0.012"),
-        "entry_price": Decimal(63410), "stop": Decimal(62650), "take_profit": None, "mark": Decimal(63420),
-        "unrealised": Decimal("41.2"), "r": 0.8, "best_r": 1.1, "initial_risk": Decimal("9.12"), "opened": NOON,
-        "exit_due": None, "liquidation": Decimal("51044.8"),
-    }  # fmt: skip
-    return PositionView(**(fields | changes))
+    return stage.a_position(**({"liquidation": Decimal("51044.8")} | changes))
 
 
 def an_entry(**changes: Any) -> EntryView:
