@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,11 @@ from hypothesis import settings
 # Examples are reproducible from the printed blob; time is limited by pytest's timeout, not per example.
 settings.register_profile("conclave", deadline=None, print_blob=True)
 settings.load_profile("conclave")
+
+# A suite that a shell runs in the background is born deaf to Ctrl-C, and so is every program that it starts; the
+# journeys press it before the program has taken the signal over.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
