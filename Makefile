@@ -51,7 +51,7 @@ format: $(INSTALLED)  ## sort imports, mend what can be mended
 # The same versions for every Python, with hashes, and no address of any package index (needs uv).
 lock:  ## resolve pyproject.toml into requirements.lock anew
 	uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-	    --custom-compile-command "make lock" --extra dev --quiet \
+	    --custom-compile-command "make lock" --extra cluster --extra dev --quiet \
 	    pyproject.toml --output-file requirements.lock
 
 $(INSTALLED): requirements.lock

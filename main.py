@@ -17,7 +17,9 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -32,22 +34,29 @@ if TYPE_CHECKING:
     from bot.settings import Settings, TradingConfig
     from bot.terminal import Display
     from research.candles import CandleFile
+    from research.fetch import Fetched
     from research.report import Outcome
+    from research.results import Report, Result
+    from research.sources import Origin
+    from research.study import Seek
     from storage.database import Database
     from storage.journal import SqlJournal
     from trading.council.guards import Guards
+    from trading.council.packet import PacketTerms
     from trading.desk import Retune
     from trading.exchange.bybit.exchange import BybitExchange
+    from trading.exchange.bybit.history import BybitHistory
     from trading.exchange.simulated.ledger import LedgerFile
     from trading.exchange.simulated.live import LiveMarket
     from trading.exchange.simulated.market import Feed, FollowedPace, Market, SimulatedClock
     from trading.exchange.simulated.pace import WirePace
     from trading.exchange.simulated.service import PaperExchange
     from trading.exchange.simulated.venue import Venue
+    from trading.laboratory import Kind, Progress, Study
     from trading.model import Candle, CandleSeries, Instrument
     from trading.portfolio import Book
     from trading.ports import BarsClosed, Broker, Clock, Council, Journal, MarketData, Pace
-    from trading.signals import RollingWindow, SignalSource
+    from trading.signals import BySymbol, SignalSource
     from trading.trader import QueueInbox, Trader
 
 T = TypeVar("T")
@@ -56,6 +65,7 @@ HERE = Path(__file__).resolve().parent
 WARM_UP_BARS = 2400
 SYNTHETIC_BARS = 8192
 SPARKLINE_BARS = 240
+PROGRESS_SECONDS = 2.0  # between lines of progress off a terminal
 
 
 # ---------------------------------------------------------------------------------------------- the command line
@@ -96,6 +106,25 @@ def build_parser() -> argparse.ArgumentParser:
     phone.add_argument("--port", type=int, required=True)
     phone.set_defaults(action=phone_command)
 
+    fetch = commands.add_parser("fetch", help="candles and funding from Bybit into the archive")
+    fetch.add_argument("symbol", metavar="SYMBOL")
+    fetch.add_argument("--interval", type=int, default=240, metavar="MINUTES", help="bar length (default: 240)")
+    fetch.add_argument("--days", type=int, default=365, help="how far back from now (default: 365)")
+    fetch.set_defaults(action=fetch_command)
+
+    backtest = commands.add_parser("backtest", help="one strategy over one market's candles, with a verdict")
+    study_options(backtest)
+    backtest.set_defaults(action=backtest_command)
+
+    optimize = commands.add_parser("optimize", help="a grid search: the best parameters, and how far to believe them")
+    study_options(optimize)
+    optimize.add_argument("--grid", action="extend", nargs="+", default=[], metavar="name=a,b,c|start:stop:step")
+    optimize.add_argument("--objective", default="sharpe", metavar="NAME", help="sharpe, return, calmar or expectancy")
+    optimize.add_argument("--jobs", type=int, metavar="N", help="cores (default: all of them)")
+    optimize.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, such as tcp://10.0.0.5:8786")
+    optimize.add_argument("--walk-forward", type=int, default=0, metavar="K", help="also choose and test in K steps")
+    optimize.set_defaults(action=optimize_command)
+
     db = commands.add_parser("db", help="the database")
     db.add_argument("task", choices=("migrate", "check", "backup", "restore"))
     db.add_argument("file", nargs="?", type=Path, help="the backup, for backup and restore")
@@ -106,8 +135,28 @@ def build_parser() -> argparse.ArgumentParser:
 def candle_options(parser: argparse.ArgumentParser) -> None:
     """What `run` and `replay` share."""
     market_options(parser)
+    strategy_option(parser)
     parser.add_argument("--council", metavar="MODE", help="off or rules")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else")
+
+
+def study_options(parser: argparse.ArgumentParser) -> None:
+    """What `backtest` and `optimize` share."""
+    parser.add_argument("market", nargs="?", metavar="SYMBOL", help="from the archive, else the synthetic history")
+    parser.add_argument("--candles", metavar="FILE", help="a candle file instead")
+    parser.add_argument("--symbol", help="the symbol of the candle file")
+    parser.add_argument("--interval", type=int, metavar="MINUTES", help="bar length: the candles' own or a multiple")
+    parser.add_argument("--days", type=int, metavar="N", help="the last N days only")
+    parser.add_argument("--funding", metavar="FILE", help="funding rates by settlement")
+    parser.add_argument("--set", action="append", default=[], metavar="name=value", dest="overrides")
+    strategy_option(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the chart and the workbook go")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else")
+
+
+def strategy_option(parser: argparse.ArgumentParser) -> None:
+    """What every symbol is traded by."""
+    parser.add_argument("--strategy", metavar="NAME", help="for every symbol, instead of what config.json says")
 
 
 def speed_option(parser: argparse.ArgumentParser) -> None:
@@ -181,15 +230,26 @@ class Plan:
 
     @property
     def params(self) -> dict[str, Any]:
-        """Every name of the specification with its value (the first symbol's instrument)."""
-        return self.config.params(self.symbols[0])
+        """Every name of the specification with its value for the first symbol.
+
+        Of another symbol what differs by its strategy, as SYMBOL.name.
+        """
+        first, *others = self.symbols
+        more = {f"{each}.{name}": value for each in others for name, value in self.of_strategy(each).items()}
+        return self.config.params(first) | more
+
+    def of_strategy(self, symbol: str) -> dict[str, Any]:
+        """A symbol's strategy parameters; none where it is traded just like the first symbol."""
+        choice = self.config.choice(symbol)
+        return {} if choice == self.config.choice(self.symbols[0]) else choice.parameters.as_dict()
 
     @property
     def fingerprint(self) -> str:
         """A hash of everything that decides the outcome on given candles."""
         parts = [
             [self.config.params(symbol) for symbol in self.symbols],
-            [self.config.strategy_name, self.council_mode, str(self.interval), self.config.limits.as_dict()],
+            [self.config.choice(symbol).name for symbol in self.symbols],
+            [self.council_mode, str(self.interval), self.config.limits.as_dict()],
             [(file.series.symbol, file.sha256) for file in self.files],
             [(symbol, sorted(table.items())) for symbol, table in self.funding.items()],
         ]
@@ -198,11 +258,12 @@ class Plan:
 
 def make_plan(args: argparse.Namespace, settings: Settings) -> Plan:
     """Read the configuration and the files that the arguments name; everything wrong is refused here."""
-    from bot.settings import apply_overrides, read_config
+    from bot.settings import read_config
 
-    config = apply_overrides(read_config(config_file()), args.overrides)
-    files = load_files(args, config.instruments)
-    symbols = tuple(file.series.symbol for file in files) or config.symbols
+    shipped = read_config(config_file())
+    files = load_files(args, shipped.instruments)
+    symbols = tuple(file.series.symbol for file in files) or shipped.symbols
+    config = configured(args, shipped, symbols)
     asked: str | None = getattr(args, "council", None)
     chosen = asked if asked is not None else settings.council_mode or config.council_mode
     return Plan(
@@ -213,6 +274,15 @@ def make_plan(args: argparse.Namespace, settings: Settings) -> Plan:
         files=files,
         funding=load_fundings(args.funding, symbols),
     )
+
+
+def configured(args: argparse.Namespace, config: TradingConfig, symbols: tuple[str, ...]) -> TradingConfig:
+    """The configuration for these symbols, with `--strategy` and `--set`."""
+    from bot.settings import apply_overrides, with_strategy
+
+    config = replace(config, symbols=symbols)
+    name: str | None = getattr(args, "strategy", None)
+    return apply_overrides(config if name is None else with_strategy(config, name), args.overrides)
 
 
 def config_file() -> Path:
@@ -321,7 +391,7 @@ def make_trader(
     from trading.desk import Desk
     from trading.trader import Trader
 
-    council, guards, knife_bars = voices(plan)
+    council, guards = voices(plan)
     desk = Desk(
         account=seat.account,
         symbols=plan.symbols,
@@ -337,7 +407,7 @@ def make_trader(
         guards=guards,
         signals=source,
         clock=floor.clock,
-        knife_bars=knife_bars,
+        own_knife_bars=knife_bars(plan),
         retune=retune,
         absent=seat.absent,
         sequence=seat.sequence,
@@ -346,21 +416,35 @@ def make_trader(
     return Trader(desk, floor.inbox, floor.pace, badge=seat.badge, quotes=floor.quotes)
 
 
-def voices(plan: Plan) -> tuple[Council, Guards, int]:
-    """Who may object to a trade: the council, the guards, and over how many bars a knife is told."""
+def voices(plan: Plan) -> tuple[Council, Guards]:
+    """Who may object to a trade: the council and the guards."""
+    from trading.council.by_symbol import CouncilBySymbol
     from trading.council.guards import FullGuards, PageGuards
-    from trading.council.packet import PacketTerms
     from trading.council.rules import NoCouncil, RulesCouncil
 
-    values = plan.params
-    packet = PacketTerms(
-        trend_period=values.get("ema_period", 200),
-        knife_lookback=values.get("knife_lookback", 3),
-        knife_atr=values.get("knife_atr", 3.0),
-    )
     if plan.council_mode == "off":
-        return NoCouncil(), PageGuards(), packet.knife_lookback
-    return RulesCouncil(packet), FullGuards(plan.config.limits), packet.knife_lookback
+        return NoCouncil(), PageGuards()
+    councils = {symbol: RulesCouncil(packet_terms(plan, symbol)) for symbol in plan.symbols}
+    return CouncilBySymbol(councils), FullGuards(plan.config.limits)
+
+
+def packet_terms(plan: Plan, symbol: str) -> PacketTerms:
+    """What the council is told about a symbol's strategy."""
+    from trading.council.packet import PacketTerms
+
+    strategy, values, usual = plan.config.strategy_for(symbol), plan.config.params(symbol), PacketTerms()
+    return PacketTerms(
+        trend_period=values.get("ema_period", usual.trend_period),
+        horizon_bars=getattr(strategy, "horizon_bars", usual.horizon_bars),
+        base_rate=getattr(strategy, "base_rate", usual.base_rate),
+        knife_lookback=values.get("knife_lookback", usual.knife_lookback),
+        knife_atr=values.get("knife_atr", usual.knife_atr),
+    )
+
+
+def knife_bars(plan: Plan) -> dict[str, int]:
+    """Over how many bars a knife is told, by symbol."""
+    return {symbol: packet_terms(plan, symbol).knife_lookback for symbol in plan.symbols}
 
 
 def retuning(plan: Plan, floor: Floor, book: Book) -> Retune:
@@ -372,14 +456,14 @@ def retuning(plan: Plan, floor: Floor, book: Book) -> Retune:
         before = Tuning(plan.config, lambda: book.settings).current()
         changed = replace(plan, config=overlaid(plan.config, values))
         source, _, _ = await warmed_up(changed, floor, book)
-        council, guards, knife_bars = voices(changed)
+        council, guards = voices(changed)
         return Tuned(
             rules=changed.config.rules,
             terms=changed.config.terms,
             guards=guards,
             council=council,
             signals=source,
-            knife_bars=knife_bars,
+            own_knife_bars=knife_bars(changed),
             before=before,
         )
 
@@ -406,12 +490,12 @@ async def replay(plan: Plan, *, as_json: bool) -> None:
     from storage.memory import MemoryJournal
     from trading.model import exact
     from trading.portfolio import Book
-    from trading.signals import WholeSeries
+    from trading.signals import BySymbol
 
     series = [file.series for file in plan.files]
     floor, market = memory_floor(plan)
     book = Book.opening(exact(plan.config.terms.initial_equity))
-    journal, source = MemoryJournal(keep=1000), WholeSeries(plan.config.strategy, series)
+    journal, source = MemoryJournal(keep=1000), BySymbol.whole(plan.config.strategy_for, series)
     seat = Seat(account="replay", badge="REPLAY", journal=journal, book=book, sequence=0)
     trader = make_trader(plan, floor, seat, source, plan.instruments)
     with Outcome(plan.symbols) as outcome:
@@ -701,12 +785,12 @@ def live_market(plan: Plan, settings: Settings) -> Callable[[Venue, FollowedPace
     from trading.exchange.bybit.prices import BybitPrices
     from trading.exchange.bybit.rest import BybitRest
     from trading.exchange.simulated.live import LiveMarket
-    from trading.signals import RollingWindow
+    from trading.signals import BySymbol
 
     endpoints = endpoints_of("live", settings.feed_rest_url, settings.feed_ws_url)
     rest = BybitRest(endpoints.rest)
     prices = BybitPrices(rest, endpoints, plan.symbols, plan.interval, HeardClock())
-    bars = RollingWindow.wanted(plan.config.strategy)
+    bars = BySymbol.wanted(plan.config.strategy_for, plan.symbols)
 
     def make(venue: Venue, pace: FollowedPace, clock: SimulatedClock) -> LiveMarket:
         return LiveMarket(venue, prices, plan.symbols, plan.interval, clock, bars=bars)
@@ -917,7 +1001,7 @@ async def waiting_room(place: Place, link: Link) -> tuple[Book, Trader, Office]:
     from storage.journal import SqlJournal
     from trading.exchange.simulated.market import ReleasePace
     from trading.model import exact
-    from trading.signals import RollingWindow
+    from trading.signals import BySymbol
     from trading.trader import QueueInbox, load_book
 
     plan = place.plan
@@ -927,7 +1011,7 @@ async def waiting_room(place: Place, link: Link) -> tuple[Book, Trader, Office]:
     await journal.check_end()
     book, sequence = await load_book(journal, exact(plan.config.terms.initial_equity))
     seat = Seat(account=account, badge=place.badge, journal=journal, book=book, sequence=sequence, absent=True)
-    trader = make_trader(plan, floor, seat, RollingWindow(plan.config.strategy, []), plan.instruments)
+    trader = make_trader(plan, floor, seat, BySymbol({}), plan.instruments)
     await trader.start(wall_time())
     return book, trader, make_office(place, link, journal, trader, seat)
 
@@ -1010,20 +1094,20 @@ def badge_of(plan: Plan, settings: Settings, speed: float) -> str:
 
 async def warmed_up(
     plan: Plan, floor: Floor, book: Book
-) -> tuple[RollingWindow, tuple[BarsClosed, ...], datetime | None]:
+) -> tuple[BySymbol, tuple[BarsClosed, ...], datetime | None]:
     """A window of history up to the last close that was dealt with, the closes missed since, and the newest."""
     import numpy as np
 
     from trading.model import millis
     from trading.ports import BarsClosed
-    from trading.signals import RollingWindow
+    from trading.signals import BySymbol
 
-    strategy = plan.config.strategy
+    wanted = BySymbol.wanted(plan.config.strategy_for, plan.symbols)
     known: list[CandleSeries] = []
     newest: datetime | None = book.last_close
     late: dict[datetime, list[Candle]] = {}
     for symbol in plan.symbols:
-        series = await floor.market.history(symbol, RollingWindow.wanted(strategy))
+        series = await floor.market.history(symbol, wanted)
         done = len(series)
         if book.last_close is not None:
             done = int(np.searchsorted(series.timestamp, millis(book.last_close - plan.interval), "right"))
@@ -1035,7 +1119,7 @@ async def warmed_up(
     missed = tuple(
         BarsClosed(close_time=at, candles=tuple(late[at]), late=at != newest) for at in sorted(late)
     )
-    return RollingWindow(strategy, known), missed, newest
+    return BySymbol.rolling(plan.config.strategy_for, known), missed, newest
 
 
 def open_building(
@@ -1163,6 +1247,261 @@ async def trade(session: Session, paper: PaperExchange | None, stop: asyncio.Eve
         await asyncio.gather(market, trader, asked, return_exceptions=True)
 
 
+# --------------------------------------------------------------------------------------------------- the laboratory
+
+
+def backtest_command(args: argparse.Namespace) -> int:
+    """`main.py backtest`: one parameter set; with `--json` alone only the object, otherwise with everything."""
+    study, file, funding, made_up = asked_study(args, "backtest")
+    if args.json and args.out is None:
+        from research.backtest import backtest
+
+        print_result(backtest(file.series, study.strategy, study.values, funding, sha256=file.sha256))
+        return 0
+    with progress_told() as tell, the_end(tell):
+        report = done_study(study, file, funding, made_up=made_up, tell=tell, folder=args.out or Path())
+        written = write_files(report, args.out, "backtest") if args.out else []
+    if args.json:
+        print_result(report.result)
+    else:
+        tell_report(report, written)
+    return 0
+
+
+def optimize_command(args: argparse.Namespace) -> int:
+    """`main.py optimize`: a grid search; Ctrl-C keeps what is done, the same command goes on from there."""
+    from research.grid import axes_of, search
+    from research.study import row_of
+    from trading.laboratory import OBJECTIVES
+    from trading.parameters import near
+
+    if args.objective not in OBJECTIVES:
+        hint = near(args.objective, OBJECTIVES)
+        raise BadInput(f"--objective {args.objective} is not known{hint}: one of {', '.join(OBJECTIVES)}")
+    if args.jobs is not None and args.jobs < 1:
+        raise BadInput(f"--jobs {args.jobs} is not possible: 1 or more")
+    study, file, funding, made_up = asked_study(args, "optimize")
+    grid = axes_of(args.grid, study.strategy, study.values)
+    study = replace(study, grid=grid, objective=args.objective, folds=args.walk_forward)
+    out, stop = args.out or Path("optimized"), threading.Event()
+    make_folder(out)
+    with contextlib.ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, lambda *_: stop.set()))
+        tell = stack.enter_context(progress_told())
+        seek = search
+        if args.cluster:
+            from research.cluster import Cluster
+
+            seek = stack.enter_context(Cluster(args.cluster)).search
+        try:
+            report = done_study(
+                study,
+                file,
+                funding,
+                made_up=made_up,
+                tell=tell,
+                folder=out,
+                jobs=args.jobs or os.cpu_count() or 1,
+                stopped=stop.is_set,
+                seek=seek,
+            )
+        except KeyboardInterrupt:
+            raise ConclaveError("stopped before anything was done") from None
+        written = write_files(report, out, "optimized")
+    assert report.grid is not None  # noqa: S101 - of an optimisation
+    table = report.grid
+    top = [row_of(table, int(row), study.values) for row in table.order[:20]]
+    rows = [{"params": {**study.values, **params}, "metrics": metrics} for params, metrics in top]
+    if args.json:
+        counts = {"combinations": table.combinations, "evaluated": table.evaluated, "seconds": table.seconds}
+        print(json.dumps({**counts, "best": rows[0], "top": rows, "out": str(out)}, allow_nan=False))
+    else:
+        tell_top(report, top)
+        tell_report(report, written)
+    if stop.is_set():
+        left = table.combinations - table.evaluated
+        raise ConclaveError(f"stopped with {left:,} combinations to go: the same command goes on from there")
+    return 0
+
+
+def asked_study(
+    args: argparse.Namespace, kind: Kind
+) -> tuple[Study, CandleFile, Mapping[int, Decimal] | None, bool]:
+    """The study that was asked for, its candles, its funding, and whether the candles are made up."""
+    from bot.settings import read_config, read_settings
+    from research.candles import load_funding
+    from trading.laboratory import Study
+
+    start_logging("WARNING")
+    settings, shipped = read_settings(), read_config(config_file())
+    if (args.market is None) == (args.candles is None):
+        raise BadInput(f"{kind} needs either a SYMBOL or --candles FILE")
+    if args.days is not None and args.days < 1:
+        raise BadInput(f"--days {args.days} is not possible: 1 or more")
+    if args.candles is not None:
+        file, funding, made_up = candle_file(args, shipped.instruments)
+    else:
+        file, funding, made_up = stored_candles(args, settings, shipped)
+    if args.funding is not None:
+        funding = load_funding(Path(args.funding))
+    symbol = file.series.symbol
+    config = configured(args, shipped, (symbol,))
+    study = Study(
+        kind=kind,
+        symbol=symbol,
+        interval=file.series.interval // timedelta(minutes=1),
+        days=args.days,
+        strategy=config.choice(symbol).name,
+        values=config.params(symbol),
+    )
+    return study, file, funding, made_up
+
+
+Candles = tuple["CandleFile", "Mapping[int, Decimal] | None", bool]
+
+
+def candle_file(args: argparse.Namespace, known: Mapping[str, Instrument]) -> Candles:
+    """A named file, in longer bars where those are asked for."""
+    from research.candles import load_candles
+    from research.sources import taken
+
+    symbol, path = named(args.candles, known)
+    if args.symbol:
+        symbol = symbol or known_symbol(args.symbol, known)
+    file = load_candles(path, symbol=symbol, known_symbols=tuple(known))
+    spacing = file.series.interval // timedelta(minutes=1)
+    if args.interval is not None and args.interval % spacing:
+        file = load_candles(path, symbol=symbol, interval_minutes=args.interval, known_symbols=tuple(known))
+    return taken(file, args.interval or spacing, args.days), None, False
+
+
+def stored_candles(args: argparse.Namespace, settings: Settings, config: TradingConfig) -> Candles:
+    """The archive's candles; where there are none, the synthetic history, and that is said."""
+    from research.sources import MadeUpSource, archived
+    from storage.archive import CandleArchive
+    from trading.laboratory import Study
+
+    symbol, interval = known_symbol(args.market, config.instruments), args.interval or config.timeframe
+    if interval < 1:
+        raise BadInput(f"--interval {interval} is no timeframe: give whole minutes, 1 or more")
+    origin: Origin | None = archived(CandleArchive(settings.data_dir), symbol, interval, args.days)
+    if origin is None and settings.own_exchange and settings.feed == "synthetic":
+        asked = Study(kind="backtest", symbol=symbol, interval=interval, days=args.days, strategy="", values={})
+        origin = asyncio.run(MadeUpSource(seed=config.market.seed).origin(asked, lambda _: None))
+        hint = f"main.py fetch {symbol} --interval {interval}"
+        print(f"no candles of {symbol} are stored: these are made-up prices ({hint} brings real ones)", file=sys.stderr)
+    if origin is None:
+        raise BadInput(f"no candles of {symbol} are stored: main.py fetch {symbol} --interval {interval}")
+    file, funding = origin.open()
+    return file, funding, origin.made_up
+
+
+def done_study(
+    study: Study,
+    file: CandleFile,
+    funding: Mapping[int, Decimal] | None,
+    *,
+    made_up: bool,
+    tell: Callable[[Progress], None],
+    folder: Path,
+    jobs: int = 1,
+    stopped: Callable[[], bool] = lambda: False,
+    seek: Seek | None = None,
+) -> Report:
+    """The study done in this process."""
+    from research.grid import search
+    from research.study import do
+
+    return do(
+        study,
+        file,
+        funding,
+        made_up=made_up,
+        trials=study.combinations,
+        tell=tell,
+        folder=folder,
+        jobs=jobs,
+        stopped=stopped,
+        seek=seek or search,
+    )
+
+
+@contextlib.contextmanager
+def the_end(tell: Callable[[Progress], None]) -> Iterator[None]:
+    """Ctrl-C in the middle of a backtest leaves nothing behind but one line."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise ConclaveError("stopped") from None
+
+
+def make_folder(folder: Path) -> None:
+    """The folder, made where it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--out {folder} cannot be written to: {error.strerror}") from error
+
+
+def write_files(report: Report, folder: Path, name: str) -> list[Path]:
+    """The chart and the workbook, and what an optimisation would apply."""
+    from research.render import render
+    from research.study import op_config
+
+    make_folder(folder)
+    chart, workbook = render(report, "light")
+    picture = folder / ("heatmap.png" if report.grid is not None else "chart.png")
+    files = {picture: chart, folder / f"{name}.xlsx": workbook}
+    if report.grid is not None:
+        files[folder / "op_config.json"] = (json.dumps(op_config(report), indent=2, allow_nan=False) + "\n").encode()
+    for path, content in files.items():
+        path.write_bytes(content)
+    return list(files)
+
+
+def print_result(result: Result) -> None:
+    """The object of the contract."""
+    from research.backtest import trade_rows
+    from research.report import write_report
+
+    write_report(
+        sys.stdout,
+        params=result.params,
+        metrics=result.metrics,
+        trades=trade_rows(result),
+        position=result.open_position,
+        candles=result.candles,
+    )
+
+
+def tell_report(report: Report, written: Sequence[Path]) -> None:
+    """A report for a person: the verdict first."""
+    from research.study import finding
+
+    found = finding(report)
+    costs = found.fees + found.funding + found.slippage
+    prices = " on made-up prices" if report.made_up else ""
+    print(f"{report.study.symbol} {report.study.interval}m, {found.bars:,} bars, {report.study.strategy}{prices}")
+    print(f"{report.verdict.word}: {'; '.join(report.verdict.reasons)}")
+    print(f"net {found.metrics['total_return'] or 0:+.2%} against {found.hold_return:+.2%} for buying and holding")
+    print(f"before costs {found.gross:+,.2f} USDT, costs {costs:,.2f} USDT")
+    for name, value in report.result.metrics.items():
+        print(f"{name:<14} {'-' if value is None else format(value, ',.6g')}")
+    for path in written:
+        print(path)
+
+
+def tell_top(report: Report, top: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+    """The best sets of a grid as a table."""
+    assert report.grid is not None  # noqa: S101 - of an optimisation
+    names, shown = report.grid.names, ("sharpe", "total_return", "max_drawdown", "trades")
+    print("  ".join([*(f"{name:>17}" for name in names), *(f"{name:>12}" for name in shown)]))
+    for params, metrics in top[:10]:
+        cells = [f"{params[name]:>17g}" for name in names]
+        figures = ["-" if metrics[name] is None else format(metrics[name], ".4g") for name in shown]
+        print("  ".join([*cells, *(f"{each:>12}" for each in figures)]))
+
+
 # -------------------------------------------------------------------------------------------------- smaller commands
 
 
@@ -1222,6 +1561,102 @@ def phone_command(args: argparse.Namespace) -> int:
     except OSError as error:
         raise Misconfigured(f"{settings.data_dir} cannot be used ({error.strerror}): check DATA_DIR") from error
     return 0
+
+
+def fetch_command(args: argparse.Namespace) -> int:
+    """`main.py fetch`: bring the archive of one symbol up to the exchange, candles and funding."""
+    from bot.settings import read_settings
+
+    os.umask(0o077)
+    settings = read_settings()
+    start_logging(settings.log_level)
+    done = asyncio.run(fetch_until_stopped(args, settings))
+    if done is None:
+        raise ConclaveError("stopped: what was fetched is stored, the same command goes on from there")
+    first, last = (f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M}" for ms in (done.first, done.last))
+    late = "; the exchange has no older ones" if done.late else ""
+    print(
+        f"{done.path}: {done.bars} bars, {first} to {last} UTC, {done.new} of them new{late}; "
+        f"{done.funding_path.name}: {done.settlements} settlements, {done.new_settlements} of them new; "
+        f"{done.seconds:.1f} s"
+    )
+    return 0
+
+
+async def fetch_until_stopped(args: argparse.Namespace, settings: Settings) -> Fetched | None:
+    """Download; None when somebody pressed Ctrl-C or ended the process before it was done."""
+    from research.fetch import fetch
+    from storage.archive import CandleArchive
+
+    stop, archive = asked_to_stop(), CandleArchive(settings.data_dir)
+    with progress_told() as tell, contextlib.closing(market_history(settings)) as source:
+        return await unless(stop, fetch(source, archive, args.symbol, args.interval, args.days, tell))
+
+
+def market_history(settings: Settings) -> BybitHistory:
+    """The address that is set, else Bybit's: the test net's own prices, or those everybody else trades at."""
+    from trading.exchange.bybit.endpoints import endpoints_of
+    from trading.exchange.bybit.history import BybitHistory
+    from trading.exchange.bybit.rest import BybitRest
+
+    environment = "testnet" if settings.exchange == "testnet" else "live"
+    url = endpoints_of(environment, settings.bybit_rest_url or settings.feed_rest_url).rest
+    return BybitHistory(BybitRest(url), url)
+
+
+@contextlib.contextmanager
+def progress_told() -> Iterator[Callable[[Progress], None]]:
+    """Progress on stderr: a bar for each stage on a terminal, else a line now and then."""
+    from bot.screen import can_be_drawn_on
+
+    if can_be_drawn_on(sys.stderr, os.environ.get("TERM", "")):
+        with progress_bars() as tell:
+            yield tell
+        return
+    latest: Progress | None = None
+    told_at = time.monotonic()
+
+    def say(progress: Progress) -> None:
+        nonlocal latest, told_at
+        if latest is not None and latest.stage != progress.stage:
+            print(progress_line(latest), file=sys.stderr)
+        elif time.monotonic() - told_at >= PROGRESS_SECONDS:
+            print(progress_line(progress), file=sys.stderr)
+            told_at, latest = time.monotonic(), None
+            return
+        latest = progress
+
+    yield say
+    if latest is not None:
+        print(progress_line(latest), file=sys.stderr)
+
+
+def progress_line(progress: Progress) -> str:
+    """One line about a stage."""
+    rate = f", {progress.rate:,.0f}/s" if progress.rate else ""
+    left = f", {progress.remaining:.0f} s left" if progress.remaining else ""
+    return f"{progress.stage}: {progress.done:,} of {progress.total:,}{rate}{left}"
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[Callable[[Progress], None]]:
+    """A bar for each stage."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    stages: dict[str, TaskID] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
+
+        def show(progress: Progress) -> None:
+            if progress.stage not in stages:
+                stages[progress.stage] = bars.add_task(progress.stage, total=None, rate="")
+            rate = f"{progress.rate:,.0f}/s" if progress.rate else ""
+            total = progress.total or None  # of nobody knows how many
+            bars.update(stages[progress.stage], completed=progress.done, total=total, rate=rate)
+
+        yield show
 
 
 def db_command(args: argparse.Namespace) -> int:

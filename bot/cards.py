@@ -101,6 +101,7 @@ PUSHED: Final[Mapping[str, Push]] = MappingProxyType(
         "command": "on",
         "settings": "on",
         "daily": "on",
+        "optimisation": "on",
     }
 )
 """Every kind of message that comes by itself, with how it comes unless the configuration says otherwise."""
@@ -371,7 +372,9 @@ def command_card(event: CommandDone, look: Look) -> str:
 def settings_card(event: SettingsChanged, look: Look) -> str:
     """What is different from now on, old → new."""
     changes = [f"{word(name, 40)} {_plain(event.old.get(name))} → {_plain(new)}" for name, new in event.values.items()]
-    head = f"{look.lead} <b>SETTINGS CHANGED</b> by {word(event.by, 40)}: {changes[0] if changes else 'nothing'}"
+    source = f" ({word(event.source, 40)})" if event.source else ""
+    first = changes[0] if changes else "nothing"
+    head = f"{look.lead} <b>SETTINGS CHANGED</b> by {word(event.by, 40)}{source}: {first}"
     return fitted([head, *(f"– {change}" for change in changes[1:]), "From the next close on; kept over restarts."])
 
 

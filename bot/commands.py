@@ -10,8 +10,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from bot.access import Role
-from bot.handlers import council, rest, see, steer
+from bot.handlers import council, research, rest, see, steer
 from bot.ports import Command, Group, Handler
+
+_STUDY: Final = "[SYMBOL] [interval] [days] [name=value …]"
+_SEARCH: Final = "[SYMBOL] [interval] [days] [name=a,b,c|start:stop:step …]"
+_FOLDS: Final = "[SYMBOL] [interval] [days] [name=a,b,c …] [folds=n]"
 
 
 def _looks(
@@ -38,6 +42,22 @@ def _steers(
     )
 
 
+def _asks(
+    name: str, description: str, handler: Handler, usage: str = "", *, needs: Role = Role.OPERATOR, hidden: bool = False
+) -> Command:
+    """A command to the laboratory, answered beside the others. Its work takes the machine's time: operators."""
+    return Command(
+        name=name,
+        group="research",
+        needs=needs,
+        description=description,
+        handler=handler,
+        usage=usage,
+        slow=True,
+        hidden=hidden,
+    )
+
+
 COMMANDS: tuple[Command, ...] = (
     _looks("status", "positions, result, next close, and which gate is shut", see.status, slow=False),
     _looks("balance", "cash, equity, margin, fees and funding", see.balance),
@@ -58,6 +78,23 @@ COMMANDS: tuple[Command, ...] = (
     _looks("why", "one decision with every argument", council.why, "ID", group="council"),
     _looks("whynot", "how many signals died at which gate", council.whynot, "[SYMBOL]", group="council"),
     _looks("council", "how good the council's votes were", council.council, group="council"),
+    _asks("backtest", "how it would have done: chart, verdict, Excel", research.backtest, _STUDY),
+    _asks("backtests", "what works, and the last runs", research.backtests, "[n]", needs=Role.VIEWER),
+    _asks("optimize", "search over parameters; without any, around what trades", research.optimize, _SEARCH),
+    _asks("walkforward", "search, then judge on later bars, fold by fold", research.walkforward, _FOLDS),
+    _asks("compare", "two runs side by side", research.compare, "ID ID", needs=Role.VIEWER),
+    _asks("params", "what trades now, and who changed it when", research.params, needs=Role.VIEWER),
+    _asks("apply", "trade with a run's parameters; asks first", research.apply, "ID", needs=Role.OWNER),
+    _asks("rollback", "back to before the last apply; asks first", research.rollback, needs=Role.OWNER),
+    _asks("again", "a button: the same work once more", research.again, hidden=True),
+    Command(
+        name="abandon",
+        group="research",
+        needs=Role.OPERATOR,
+        description="a button: end work that is under way",
+        handler=research.abandon,
+        hidden=True,
+    ),
     _steers("pause", "no new entries; stops and exits go on", steer.pause),
     _steers("resume", "allow new entries again", steer.resume, needs=Role.OWNER, raises=True),
     _steers("stop", "pause, and cancel what rests", steer.stop),

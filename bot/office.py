@@ -21,9 +21,11 @@ from bot.cards import PUSHED, Look
 from bot.commands import COMMANDS
 from bot.conversation import Conversation
 from bot.courier import Pace
+from bot.jobs import Jobs, Shut
 from bot.ports import Desk, Prices, Trader
 from bot.scheduler import Chores, DailyReport, Scheduler
 from bot.settings import TradingConfig
+from bot.studies import Studies
 from bot.telegram import Redaction
 from bot.tuning import Tuning
 from bot.vitals import Gauges, LogRing, LoopLag, ProgramVitals
@@ -35,11 +37,14 @@ from storage.journal import SqlJournal
 from storage.outbox import Outbox
 from storage.queries import Records
 from storage.tickets import Tickets
+from trading.laboratory import Laboratory
 from trading.pictures import Painter
 from trading.ports import Clock
 
 Row = tuple[str, bool, str]
 _REFRESH_SECONDS = 15.0
+_SUNDAY = 6
+_SEARCH_HOUR = time(3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +74,8 @@ class Office:
     """One trader's. `real_time`: market time is the wall's; `made_up`: no exchange anywhere knows these prices;
     `illustrated`: approved decisions get a chart.
 
-    `overlay` gives the settings that were changed over `config`; `streams` rows of the exchange's connections.
+    `overlay` gives the settings that were changed over `config`; `streams` rows of the exchange's connections. Once a
+    week the laboratory looks for something better, where the market is a real one and its time the wall's.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class Office:
         journal: SqlJournal,
         trader: Trader,
         prices: Prices,
+        laboratory: Laboratory | None = None,
         clock: Clock,
         streams: Callable[[], Sequence[Row]],
         fingerprint: str,
@@ -152,6 +159,21 @@ class Office:
             real_time=real_time,
             fingerprint=fingerprint,
         )
+        laboratory = laboratory or Shut()
+        studies = Studies(config, overlay, trader.status)
+        self.jobs = Jobs(
+            laboratory=laboratory,
+            studies=studies,
+            outbox=outbox,
+            tickets=tickets,
+            look=look,
+            clock=clock,
+            wall=building.wall,
+            recipients=recipients,
+            owners=building.allowed.at_least(Role.OWNER),
+        )
+        if real_time and not made_up:
+            self.scheduler.weekly("re-optimisation", _SUNDAY, _SEARCH_HOUR, building.zone, self.jobs.reoptimise)
         self.scheduler.every("vitals", _REFRESH_SECONDS, self.vitals.refresh, first=0)
         desk = Desk(
             trader=trader,
@@ -164,6 +186,9 @@ class Office:
             vitals=self.vitals,
             look=look,
             initial_equity=lambda: float(trader.status().initial_equity),
+            studies=studies,
+            laboratory=laboratory,
+            jobs=self.jobs,
             commands=COMMANDS,
         )
         self.conversation = Conversation(
@@ -182,6 +207,7 @@ class Office:
     async def start(self) -> None:
         """Opens for people; never waits for Telegram."""
         self._lag.start()
+        await self.jobs.start()
         await self.conversation.start()
         self.scheduler.start()
 
@@ -192,6 +218,7 @@ class Office:
     async def stop(self) -> None:
         """Closes; what was not sent waits in the outbox."""
         await self.scheduler.stop()
+        await self.jobs.stop()
         await self.conversation.stop()
         self._lag.stop()
 

@@ -85,12 +85,13 @@ def candle_picture(
 ) -> CandlePicture:
     """The last `bars` candles with the strategy's indicators, reckoned over all of `series`.
 
-    `params` are those of the strategy by name; an indicator whose parameters it does not have is not drawn.
+    `params` are those of the strategy by name, of a symbol with a strategy of its own SYMBOL.name; an indicator whose
+    parameters the symbol's strategy does not have is not drawn.
     """
     if bars < 1 or not len(series):
         raise BadInput("a chart needs at least 1 closed candle: ask again after the next close")
     shown = series.tail(bars)
-    first = int(shown.timestamp[0])
+    first, params = int(shown.timestamp[0]), _of_symbol(params, series.symbol)
     return CandlePicture(
         title=title,
         series=shown,
@@ -101,6 +102,13 @@ def candle_picture(
         facts=facts,
         zone=str(zone),
     )
+
+
+def _of_symbol(params: Mapping[str, Any], symbol: str) -> Mapping[str, Any]:
+    """The parameters of a symbol's own strategy, which are named whole; else the ones that are shared."""
+    prefix = f"{symbol}."
+    own = {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
+    return own or params
 
 
 def _cut(line: Line, bars: int) -> Line:
@@ -125,22 +133,29 @@ def _averages(series: CandleSeries, params: Mapping[str, Any]) -> list[Line]:
 
 
 def _strength(series: CandleSeries, params: Mapping[str, Any]) -> list[Line]:
+    """RSI, or ADX for a strategy that has no RSI."""
     from trading import indicators
 
-    if "rsi_period" not in params:
-        return []
-    name = _rsi_name(params)
-    return [Line(name=name, values=indicators.rsi(series.close, int(params["rsi_period"])), pane=name)]
+    name = _strength_name(params)
+    if "rsi_period" in params:
+        return [Line(name=name, values=indicators.rsi(series.close, int(params["rsi_period"])), pane=name)]
+    if "adx_period" in params:
+        values = indicators.adx(series.high, series.low, series.close, int(params["adx_period"]))
+        return [Line(name=name, values=values, pane=name)]
+    return []
 
 
 def _guides(params: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
-    """Beyond which RSI the strategy takes no short (below) and no long (above)."""
-    limits = tuple(float(params[name]) for name in ("rsi_short_min", "rsi_long_max") if name in params)
-    return {_rsi_name(params): limits} if limits and "rsi_period" in params else {}
+    """Beyond which RSI the strategy takes no short (below) and no long (above), or which ADX is its limit."""
+    names = ("rsi_short_min", "rsi_long_max") if "rsi_period" in params else ("adx_min", "adx_max")
+    limits, pane = tuple(float(params[name]) for name in names if name in params), _strength_name(params)
+    return {pane: limits} if limits and pane else {}
 
 
-def _rsi_name(params: Mapping[str, Any]) -> str:
-    return f"RSI {int(params['rsi_period'])}"
+def _strength_name(params: Mapping[str, Any]) -> str:
+    """The lower pane; empty when the strategy has none."""
+    panes = (("RSI", "rsi_period"), ("ADX", "adx_period"))
+    return next((f"{pane} {int(params[period])}" for pane, period in panes if period in params), "")
 
 
 def resampled(series: CandleSeries, minutes: int) -> CandleSeries:

@@ -9,11 +9,13 @@ from typing import Literal, Protocol
 
 from bot.access import Caller, Role
 from bot.cards import Look
+from bot.studies import Studies
 from storage.equity import EquitySamples
 from storage.outbox import Buttons, Media
 from storage.queries import Records
 from storage.tickets import Tickets
 from trading.events import Request
+from trading.laboratory import Laboratory, Study
 from trading.model import CandleSeries
 from trading.pictures import Painter
 from trading.status import Status
@@ -76,6 +78,56 @@ class Vitals(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """Where the answer to long work goes: the key of its message, the chat, what it replies to, and who asked."""
+
+    key: str
+    chat_id: int
+    reply_to: int | None
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """Long work that is under way or waits; `before` counts what comes before it, `elapsed` seconds."""
+
+    nonce: str
+    study: Study
+    by: str
+    stage: str
+    before: int
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a message shows from now on."""
+
+    text: str
+    buttons: Buttons
+
+
+class Jobs(Protocol):
+    """Long work beside the conversation: one at a time, each with a message that tells how far it is."""
+
+    async def begin(self, nonce: str, study: Study, errand: Errand) -> None:
+        """Start it, or let it wait its turn; returns at once. A nonce that was used before starts nothing."""
+        ...
+
+    async def cancel(self, nonce: str, by: str) -> Shown | None:
+        """End it now, its message says so and is returned; None when it is not under way."""
+        ...
+
+    def under_way(self) -> Sequence[JobView]:
+        """What works or waits, in order."""
+        ...
+
+    async def study_of(self, nonce: str) -> Study | None:
+        """What was to be found out by work that is over; None for an unknown one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """A command as it was asked: by whom, with which words after it, under which id.
 
@@ -104,6 +156,7 @@ class Asked:
 class Answer:
     """What a handler says (HTML) and, for a command that changes something, what the trader is asked.
 
+    With a `study` the answer is long work, which tells of itself in messages of its own; `text` is not shown then.
     `buttons` are rows of {"text", "data"}; `data` is a command without its slash ("why 12", "status"), at most 64
     bytes, and is routed, checked and answered like one. `media` is a photo or a document, `text` its caption then.
     `in_place`: a tap's answer replaces the message that carried the button instead of replying to it.
@@ -111,6 +164,7 @@ class Answer:
 
     text: str
     request: Request | None = None
+    study: Study | None = None
     buttons: Buttons | None = None
     media: Media | None = None
     in_place: bool = False
@@ -130,6 +184,9 @@ class Desk:
     vitals: Vitals
     look: Look
     initial_equity: Callable[[], float]
+    studies: Studies
+    laboratory: Laboratory
+    jobs: Jobs
     commands: tuple[Command, ...] = field(repr=False)
 
     @property

@@ -23,7 +23,7 @@ from telegram import Update
 from bot.access import Caller, Gate
 from bot.commands import route
 from bot.notifier import ANSWER, answer_of
-from bot.ports import Answer, Asked, Command, Desk, said_key
+from bot.ports import Answer, Asked, Command, Desk, Errand, said_key
 from bot.text import CAPTION_LIMIT, fitted, pages, plain
 from storage.inbox import InboxStore
 from storage.inbox import Update as Stored
@@ -175,6 +175,10 @@ class Reception:
     async def _deal_with(self, command: Command, arguments: tuple[str, ...], said: Said) -> None:
         """Answer, then ask the trader for what must be done, or be done."""
         answer = await self._answer(command, arguments, said)
+        if answer.study is not None:
+            await self._desk.jobs.begin(f"update:{said.update_id}", answer.study, _errand(said))
+            await self._inbox.done(said.update_id)
+            return
         await self._outbox.put(await self._messages(said, answer, command.name))
         if answer.request is None:
             await self._inbox.done(said.update_id)
@@ -244,6 +248,13 @@ class Reception:
             )
             for place, part in enumerate(parts, 1)
         ]
+
+
+def _errand(said: Said) -> Errand:
+    """The answer to long work goes where every answer goes."""
+    chat = said.caller.user_id
+    by = f"{said.caller.role.label} {chat}"
+    return Errand(key=said_key(said.update_id, chat), chat_id=chat, reply_to=said.message_id, by=by)
 
 
 def _parts(answer: Answer, name: str) -> list[Answer]:

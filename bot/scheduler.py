@@ -91,6 +91,21 @@ class EveryDay(BaseTrigger):  # type: ignore[misc]
         return next_moment(after, self._at, self._zone)
 
 
+class EveryWeek(EveryDay):
+    """Once a week, on the given day (Monday is 0) of the zone."""
+
+    def __init__(self, weekday: int, at: time, zone: tzinfo) -> None:
+        super().__init__(at, zone)
+        self._weekday = weekday
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """The first such day after the one before."""
+        moment = super().get_next_fire_time(previous_fire_time, now)
+        while moment.astimezone(self._zone).weekday() != self._weekday:
+            moment = super().get_next_fire_time(moment, now)
+        return moment
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
     """A job as people see it: when it runs next (None while stopped), and what keeps it from working."""
@@ -133,6 +148,10 @@ class Scheduler:
     def every(self, name: str, seconds: float, work: Work, *, first: float | None = None) -> None:
         """Have something done every so often; for the first time `first` seconds after the start. Before `start`."""
         self._add(name, work, IntervalTrigger(seconds=seconds, timezone=UTC), seconds, first)
+
+    def weekly(self, name: str, weekday: int, at: time, zone: tzinfo, work: Work) -> None:
+        """Have something done once a week (Monday is 0) at a local time. Before `start`."""
+        self._add(name, work, EveryWeek(weekday, at, zone), _DAY.total_seconds(), None)
 
     def start(self) -> None:
         """Begin, in the running loop."""

@@ -343,13 +343,35 @@ class ChatConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyChoice:
+    """A strategy by name, with its parameters."""
+
+    name: str = "ema_trend"
+    parameters: Parameters = field(default_factory=lambda: strategy_named("ema_trend").parameters())
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy itself."""
+        strategy: Strategy = strategy_named(self.name)(self.parameters)
+        return strategy
+
+    def renamed(self, name: str) -> StrategyChoice:
+        """This choice if it is of that strategy already, else that strategy with its defaults."""
+        return self if name == self.name else StrategyChoice(name=name, parameters=strategy_named(name).parameters())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TradingConfig:
-    """How to trade: `config.json`, checked. `instruments` holds every known symbol with its overrides."""
+    """How to trade: `config.json`, checked. `instruments` holds every known symbol with its overrides.
+
+    `strategy_name` with `parameters` is for every symbol that `strategies` does not give one of its own.
+    """
 
     symbols: tuple[str, ...] = ("BTCUSDT",)
     timeframe: int = 240
     strategy_name: str = "ema_trend"
     parameters: Parameters = field(default_factory=lambda: strategy_named("ema_trend").parameters())
+    strategies: Mapping[str, StrategyChoice] = field(default_factory=dict)
     rules: TradeRules = field(default_factory=TradeRules)
     terms: AccountTerms = field(default_factory=AccountTerms)
     limits: Limits = field(default_factory=Limits)
@@ -359,10 +381,27 @@ class TradingConfig:
     instruments: Mapping[str, Instrument] = field(default_factory=lambda: dict(KNOWN))
 
     @property
+    def shared(self) -> StrategyChoice:
+        """The strategy of every symbol without one of its own."""
+        return StrategyChoice(name=self.strategy_name, parameters=self.parameters)
+
+    @property
+    def own(self) -> dict[str, StrategyChoice]:
+        """The traded symbols that have a strategy of their own."""
+        return {symbol: self.strategies[symbol] for symbol in self.symbols if symbol in self.strategies}
+
+    def choice(self, symbol: str) -> StrategyChoice:
+        """The strategy of a symbol, by name and parameters."""
+        return self.strategies.get(symbol) or self.shared
+
+    def strategy_for(self, symbol: str) -> Strategy:
+        """The strategy that a symbol is traded by."""
+        return self.choice(symbol).strategy
+
+    @property
     def strategy(self) -> Strategy:
-        """The strategy with its parameters."""
-        strategy: Strategy = strategy_named(self.strategy_name)(self.parameters)
-        return strategy
+        """The strategy of every symbol without one of its own."""
+        return self.shared.strategy
 
     @property
     def interval(self) -> timedelta:
@@ -373,13 +412,14 @@ class TradingConfig:
         """Every name of the specification with its value: strategy, account and the symbol's instrument."""
         instrument = self.instruments[symbol]
         of_symbol = {name: float(getattr(instrument, name)) for name in InstrumentTerms.names()}
-        return self.parameters.as_dict() | self.rules.as_dict() | self.terms.as_dict() | of_symbol
+        of_strategy = self.choice(symbol).parameters.as_dict()
+        return of_strategy | self.rules.as_dict() | self.terms.as_dict() | of_symbol
 
 
 TRAILING = ("take_profit_r", "trail_start_r", "trail_step_r", "trail_lag_r")
 ENTRY = ("entry_offset", "entry_ttl_bars", "runaway_r", "cooldown_bars")
 GROUPS = (
-    *("symbols", "timeframe", "strategy", "entry", "trailing"),
+    *("symbols", "timeframe", "strategy", "strategies", "entry", "trailing"),
     *("risk", "limits", "council", "market", "chat", "instruments"),
 )
 FRACTIONS = {
@@ -429,12 +469,13 @@ class _Check:
         self.unknown("", raw, GROUPS)
         entry = self.values("entry", self.group(raw, "entry"), TradeRules, ENTRY)
         trailing = self.values("trailing", self.group(raw, "trailing"), TradeRules, TRAILING)
-        name, parameters = self.strategy(self.group(raw, "strategy"))
+        shared = self.strategy("strategy", self.group(raw, "strategy"), StrategyChoice())
         config = TradingConfig(
             symbols=self.symbols(raw.get("symbols", ["BTCUSDT"])),
             timeframe=self.timeframe(raw.get("timeframe", 240)),
-            strategy_name=name,
-            parameters=parameters,
+            strategy_name=shared.name,
+            parameters=shared.parameters,
+            strategies=self.strategies(self.group(raw, "strategies"), shared),
             rules=TradeRules(**entry, **trailing),
             terms=AccountTerms(**self.values("risk", self.group(raw, "risk"), AccountTerms)),
             limits=Limits(**self.values("limits", self.group(raw, "limits"), Limits)),
@@ -467,6 +508,12 @@ class _Check:
         """The sound values of a group of parameters."""
         known = tuple(names) or kind.names()
         self.unknown(f"{path}.", given, known)
+        return self.sound(path, given, kind, known)
+
+    def sound(
+        self, path: str, given: Mapping[str, Any], kind: type[Parameters], known: Sequence[str]
+    ) -> dict[str, Any]:
+        """Those of the known names whose values can be."""
         sound = {}
         for spec in dataclasses.fields(kind):
             if spec.name not in given or spec.name not in known:
@@ -481,7 +528,7 @@ class _Check:
     def elsewhere(self, name: str) -> str:
         """A hint when a name belongs to another group."""
         groups = {
-            "strategy": strategy_named("ema_trend").parameters.names(),
+            "strategy": [name for kind in strategies().values() for name in kind.parameters.names()],
             "entry": ENTRY,
             "trailing": TRAILING,
             "risk": AccountTerms.names(),
@@ -513,16 +560,37 @@ class _Check:
             return 240
         return given
 
-    def strategy(self, given: Mapping[str, Any]) -> tuple[str, Parameters]:
-        """The strategy's name and its parameters."""
-        known, name = strategies(), given.get("name", "ema_trend")
+    def strategy(self, path: str, given: Mapping[str, Any], ground: StrategyChoice) -> StrategyChoice:
+        """A strategy by name, its values over those of `ground` where that is the same strategy."""
+        known, name = strategies(), given.get("name", ground.name)
         if not isinstance(name, str) or name not in known:
             hint = near(str(name), known)
-            self.problems.append(f"strategy.name: must be one of {', '.join(sorted(known))}{hint}")
-            name = "ema_trend"
-        kind: type[Parameters] = known[name].parameters
+            self.problems.append(f"{path}.name: must be one of {', '.join(sorted(known))}{hint}")
+            return ground  # which names it takes is not known either
+        chosen = ground.renamed(name)
         rest = {key: value for key, value in given.items() if key != "name"}
-        return name, kind(**self.values("strategy", rest, kind))
+        names = chosen.parameters.names()
+        for key in rest:
+            if key not in names:
+                hint = self.of_another(key, name) or near(key, ("name", *names))
+                self.problems.append(f"{path}.{_shown(key)}: unknown name{hint}")
+        values = self.sound(path, rest, type(chosen.parameters), names)
+        return StrategyChoice(name=name, parameters=chosen.parameters.changed(values))
+
+    def of_another(self, key: str, name: str) -> str:
+        """A hint when a name is no parameter of this strategy, but one of another or of another group."""
+        owners = _owners(key)
+        return f" ({name} does not have it, {owners} has)" if owners else self.elsewhere(key)
+
+    def strategies(self, given: Mapping[str, Any], shared: StrategyChoice) -> dict[str, StrategyChoice]:
+        """Strategies of their own by symbol; what one leaves out is the shared one's, if it is the same strategy."""
+        own = {}
+        for symbol in given:
+            path = f"strategies.{_shown(symbol)}"
+            if symbol not in KNOWN:
+                self.problems.append(f"{path}: unknown symbol{_known_symbols(symbol)}")
+            own[symbol] = self.strategy(path, self.group(given, symbol, path), shared)
+        return own
 
     def council(self, given: Mapping[str, Any]) -> str:
         """The council's mode."""
@@ -574,6 +642,17 @@ def contradictions(config: TradingConfig) -> list[str]:
     return found
 
 
+def _owners(name: str) -> str:
+    """The strategies that have a parameter of that name, in words; empty when none does."""
+    return " and ".join(sorted(each for each, kind in strategies().items() if name in kind.parameters.names()))
+
+
+def _of_no_use(name: str) -> str | None:
+    """Why a parameter of a strategy cannot be set where no symbol is traded by that strategy."""
+    owners = _owners(name)
+    return f"is a parameter of {owners}, and nothing is traded by it here" if owners else None
+
+
 def _kind(value: object) -> str:
     return _KINDS.get(type(value), "a number")
 
@@ -612,13 +691,28 @@ def _overridden(instrument: Instrument, values: Mapping[str, float]) -> Instrume
 # --set
 
 
+def with_strategy(config: TradingConfig, name: str) -> TradingConfig:
+    """The configuration with every symbol under that strategy; `BadInput` when there is none of that name.
+
+    A symbol keeps its own parameters where it has that strategy already; else it takes the shared ones if they are
+    of that strategy, else the strategy's defaults.
+    """
+    strategy_named(name)
+    shared = config.shared.renamed(name)
+    own = {symbol: choice for symbol, choice in config.strategies.items() if choice.name == name}
+    return dataclasses.replace(config, strategy_name=name, parameters=shared.parameters, strategies=own)
+
+
 def apply_overrides(config: TradingConfig, items: Sequence[str]) -> TradingConfig:
     """The configuration with `name=value` pairs of `--set` applied; `BadInput` names all problems in one line.
 
-    Names are those of the specification: strategy, account and instrument (then for every symbol).
+    Names are those of the specification: of the strategies that the symbols are traded by (then for each that has
+    it), account and instrument (then for every symbol).
     """
-    groups = (config.parameters, config.rules, config.terms, InstrumentTerms())
-    specs = {spec.name: spec for group in groups for spec in dataclasses.fields(group)}
+    used = list(dict.fromkeys(type(config.choice(symbol).parameters) for symbol in config.symbols))
+    specs: dict[str, dataclasses.Field[Any]] = {}
+    for kind in (*used, TradeRules, AccountTerms, InstrumentTerms):
+        specs = {spec.name: spec for spec in dataclasses.fields(kind)} | specs
     values: dict[str, float] = {}
     problems = []
     for item in items:
@@ -633,6 +727,10 @@ def apply_overrides(config: TradingConfig, items: Sequence[str]) -> TradingConfi
     return dataclasses.replace(
         config,
         parameters=_changed(config.parameters, values),
+        strategies={
+            symbol: dataclasses.replace(choice, parameters=_changed(choice.parameters, values))
+            for symbol, choice in config.strategies.items()
+        },
         rules=_changed(config.rules, values),
         terms=_changed(config.terms, values),
         instruments={key: _overridden(each, of_instrument) for key, each in config.instruments.items()},
@@ -652,7 +750,7 @@ def _item_flaw(
     if name in {*Limits.names(), *MarketTerms.names()}:
         return "is no name of the specification: change it in config.json"
     if name not in specs:
-        return f"unknown name{near(name, specs)}"
+        return _of_no_use(name) or f"unknown name{near(name, specs)}"
     if name in seen:
         return "is set twice: name it once"
     if not _TYPED.fullmatch(text):

@@ -3,6 +3,8 @@
 The values of config.json (with `--set`) are the ground; what was changed in the chat lies over them, is kept in the
 journal, and holds from the next close on. What describes the exchange (fees, leverage, the instrument) is not
 changed here: it is what it is.
+
+A strategy's parameter has its plain name; that of a symbol with a strategy of its own is named SYMBOL.parameter.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from bot.settings import TradingConfig, contradictions, flaw, no_fraction, parsed
+from bot.settings import StrategyChoice, TradingConfig, contradictions, flaw, no_fraction, parsed
 from trading.errors import BadInput
 from trading.parameters import Parameters, Range, near
 
@@ -29,12 +31,26 @@ _NUMBER: Final = re.compile(r"[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18})(e[+-]?\d{1
 
 def overlaid(config: TradingConfig, values: Mapping[str, float]) -> TradingConfig:
     """The configuration with changed settings over it; those that do not fit it (see `unfit`) change nothing."""
-    fitting = {name: value for name, value in values.items() if name not in unfit(config, values)}
+    no, specs = unfit(config, values), _specs(config)
+    fitting = {name: _of_kind(specs[name], value) for name, value in values.items() if name not in no}
     changed: dict[str, Any] = {
-        place: group.changed({name: _typed(group, name, fitting[name]) for name in group.names() if name in fitting})
+        place: group.changed({name: fitting[name] for name in group.names() if name in fitting})
         for place, group in _groups(config).items()
     }
-    return dataclasses.replace(config, **changed)
+    own = {symbol: _overlaid(symbol, choice, fitting) for symbol, choice in config.own.items()}
+    return dataclasses.replace(config, strategies={**config.strategies, **own}, **changed)
+
+
+def _overlaid(symbol: str, choice: StrategyChoice, values: Mapping[str, float]) -> StrategyChoice:
+    names = {name: f"{symbol}.{name}" for name in choice.parameters.names()}
+    mine = {name: values[whole] for name, whole in names.items() if whole in values}
+    return dataclasses.replace(choice, parameters=choice.parameters.changed(mine))
+
+
+def settable(config: TradingConfig, symbol: str, name: str) -> str:
+    """The name under which a symbol's setting is changed; other symbols may share it."""
+    own = config.own.get(symbol)
+    return f"{symbol}.{name}" if own and name in own.parameters.names() else name
 
 
 def unfit(config: TradingConfig, values: Mapping[str, float]) -> list[str]:
@@ -49,29 +65,45 @@ def _of_kind(spec: dataclasses.Field[Any], value: float) -> float:
     return int(value) if spec.type == "int" and float(value).is_integer() else value
 
 
-def _typed(group: Parameters, name: str, value: float) -> float:
-    return _of_kind(next(spec for spec in dataclasses.fields(group) if spec.name == name), value)
-
-
 def _groups(config: TradingConfig) -> dict[str, Parameters]:
-    """Parameter sets by the name of their place in the configuration."""
-    return {
-        "parameters": config.parameters,
-        "rules": config.rules,
-        "terms": config.terms,
-        "limits": config.limits,
-    }
+    """Parameter sets by the name of their place in the configuration, in the order in which they are shown.
+
+    Without the shared strategy where every symbol has its own.
+    """
+    groups: dict[str, Parameters] = {"terms": config.terms, "limits": config.limits, "rules": config.rules}
+    return groups if len(config.own) == len(config.symbols) else {**groups, "parameters": config.parameters}
 
 
 def _specs(config: TradingConfig) -> dict[str, dataclasses.Field[Any]]:
     """Every setting that can be changed, by name, in the order in which it is shown."""
-    groups = _groups(config)
-    return {
+    shared = {
         spec.name: spec
-        for place in ("terms", "limits", "rules", "parameters")
-        for spec in dataclasses.fields(groups[place])
+        for place, group in _groups(config).items()
+        for spec in dataclasses.fields(group)
         if place != "terms" or spec.name in _OF_ACCOUNT
     }
+    return shared | {
+        f"{symbol}.{spec.name}": spec
+        for symbol, choice in config.own.items()
+        for spec in dataclasses.fields(choice.parameters)
+    }
+
+
+def _values(config: TradingConfig) -> dict[str, float]:
+    """Every value by the name of its setting."""
+    shared = {name: value for group in _groups(config).values() for name, value in group.as_dict().items()}
+    return shared | {
+        f"{symbol}.{name}": value
+        for symbol, choice in config.own.items()
+        for name, value in choice.parameters.as_dict().items()
+    }
+
+
+def _no_setting(name: str, specs: Mapping[str, object]) -> str:
+    """The refusal of a name, with the one that was perhaps meant: `eth.bb_period` is ETHUSDT.bb_period."""
+    head, dot, tail = name.partition(".")
+    symbol = head.upper().removesuffix("USDT") + "USDT"
+    return f"{name[:40]} is no setting that can be changed{near(f'{symbol}.{tail.lower()}' if dot else name, specs)}"
 
 
 class Tuning:
@@ -83,9 +115,8 @@ class Tuning:
 
     def current(self) -> Mapping[str, float]:
         """Every settable name with its value now, account and limits first."""
-        config = overlaid(self._config, self._overlay())
-        values = {name: value for group in _groups(config).values() for name, value in group.as_dict().items()}
-        return {name: values[name] for name in _specs(config)}
+        values = _values(overlaid(self._config, self._overlay()))
+        return {name: values[name] for name in _specs(self._config)}
 
     def changed(self, words: Sequence[str]) -> Mapping[str, float]:
         """Values of `name=value` words (or one name and one value), checked all together."""
@@ -94,7 +125,7 @@ class Tuning:
         for pair in pairs:
             name, equals, text = (piece.strip() for piece in pair.partition("="))
             if name not in specs:
-                raise BadInput(f"{name[:40]} is no setting that can be changed{near(name, specs)}")
+                raise BadInput(_no_setting(name, specs))
             if not equals or not _NUMBER.fullmatch(text):
                 raise BadInput(f"{name} needs a number: {name}={specs[name].default}")
             if name in values:
@@ -110,7 +141,7 @@ class Tuning:
         """What a setting is, with its range."""
         spec = _specs(self._config).get(name)
         if spec is None:
-            raise BadInput(f"{name[:40]} is no setting that can be changed{near(name, _specs(self._config))}")
+            raise BadInput(_no_setting(name, _specs(self._config)))
         allowed: Range = spec.metadata["range"]
         least = "" if allowed.least is None else f"; {'above' if allowed.open_ended else 'at least'} {allowed.least:g}"
         return f"{spec.metadata['doc']} ({'a whole number' if spec.type == 'int' else 'a number'}{least})"

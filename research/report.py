@@ -14,7 +14,7 @@ from typing import Any, Self, TextIO
 from research.candles import CandleFile
 from research.metrics import Tape
 from trading import events as ev
-from trading.model import exact, millis
+from trading.model import CandleSeries, exact, millis
 from trading.portfolio import Book, Holding
 
 SPOOL_BYTES = 1 << 20
@@ -119,12 +119,13 @@ def open_position(book: Book, symbols: tuple[str, ...]) -> dict[str, Any] | None
 
 def candles_row(file: CandleFile) -> dict[str, Any]:
     """What was replayed: bars, first and last open time in ms, and the file's fingerprint."""
-    return {
-        "rows": len(file.series),
-        "first": int(file.series.timestamp[0]),
-        "last": int(file.series.timestamp[-1]),
-        "sha256": file.sha256,
-    }
+    return series_row(file.series, file.sha256)
+
+
+def series_row(series: CandleSeries, sha256: str | None) -> dict[str, Any]:
+    """The same for bars whose file's fingerprint is known, or which never were a file."""
+    first, last = int(series.timestamp[0]), int(series.timestamp[-1])
+    return {"rows": len(series), "first": first, "last": last, "sha256": sha256}
 
 
 def candles_of(files: Iterable[CandleFile]) -> dict[str, Any]:

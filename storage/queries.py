@@ -31,6 +31,7 @@ from trading.events import (
     OrderFilled,
     OrderIntended,
     OrderRefused,
+    SettingsChanged,
     StopMoved,
     TradeClosed,
     TradingPaused,
@@ -240,6 +241,10 @@ class Records:
             if isinstance(event, CashAdjusted) and event.at >= since:
                 total = summed(total, event.amount)
         return total
+
+    async def settings_changes(self) -> list[SettingsChanged]:
+        """Every change of settings, oldest first."""
+        return [event async for event in self._scan(SettingsChanged) if isinstance(event, SettingsChanged)]
 
     async def first_marked(self) -> datetime | None:
         """The first close on record; None before it."""

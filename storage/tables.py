@@ -1,9 +1,11 @@
-"""The tables. Every row belongs to one `account`, so that one file can hold several and never mix them.
+"""The tables. Every row but those of `runs` belongs to one `account`, so that one file can hold several and never mix
+them.
 
 `journal` is the truth; `heads` is the end of each account's hash chain. `intents`, `executions`, `verdicts`,
 `trades` and `equity` are drawn from it in the same transaction (storage/projections.py) and name the journal
 row they come from in `seq`. `cursors` and `snapshots` say how far a reader or the trader has come. `samples` show
-the account between two closes, for eyes only. `outbox`, `inbox` and `tickets` belong to the conversation.
+the account between two closes, for eyes only. `outbox`, `inbox` and `tickets` belong to the conversation, `runs` to
+the laboratory.
 
 A change here needs a revision in storage/migrations; a test compares the two.
 """
@@ -258,6 +260,37 @@ class Tickets(Row, table=True):
     used_by: int | None = Field(default=None, sa_type=BigInteger)
     used_update: int | None = Field(default=None, sa_type=BigInteger)
     used_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class Runs(Row, table=True):
+    """What the laboratory found; `finding` is JSON of `version` (storage/runs.py), the columns say where to look.
+
+    `first` and `last` are ms UTC of the bars. `question`, `source` and `params` are fingerprints that the desk tells
+    runs apart by, the other two stand in the finding; `sets` counts the parameter sets that were tried.
+    """
+
+    __table_args__ = (Index(None, "question", "source"), Index(None, "symbol", "interval", "lineage"))
+
+    number: int | None = Field(default=None, primary_key=True)
+    ended: datetime = Field(sa_type=UtcTime)
+    kind: str
+    symbol: str
+    interval: int
+    days: int | None = None
+    strategy: str
+    verdict: str
+    seconds: float
+    sets: int = Field(sa_type=BigInteger)
+    lineage: str = Field(sa_type=PlainText)
+    first: int = Field(sa_type=BigInteger)
+    last: int = Field(sa_type=BigInteger)
+    question: str
+    source: str
+    params: str
+    params_fingerprint: str
+    data_fingerprint: str
+    version: int
+    finding: str = Field(sa_type=Text)
 
 
 def table(model: type[Row]) -> Table:

@@ -88,6 +88,13 @@ class Tickets:
             row = (await session.execute(_ONE, wanted)).first()
         return None if row is None else (_ticket(row), row.state)
 
+    async def pending(self, kind: str) -> list[Ticket]:
+        """Tickets of a kind that nobody has used or ended yet, oldest first."""
+        wanted = select(_TICKETS).where(_OURS, _TICKETS.c.kind == kind, _TICKETS.c.state == "pending")
+        async with self._db.read() as session:
+            rows = (await session.execute(wanted.order_by(_TICKETS.c.created_at), {"of_account": self._account})).all()
+        return [_ticket(row) for row in rows]
+
     async def withdraw(self, nonce: str) -> bool:
         """End a pending ticket before its time; False when it was not pending any more."""
         return await self._db.write(lambda connection: self._end(connection, nonce, "withdrawn"))

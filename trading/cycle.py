@@ -145,7 +145,7 @@ def open_case(desk: Desk, candle: Candle, reading: Reading, side: Side) -> Case:
         facts=desk.facts(candle),
         atr=atr,
         base=size(desk, proposal, 1.0),
-        knife=knife_of(window, side, desk.knife_bars, atr),
+        knife=knife_of(window, side, desk.own_knife_bars.get(candle.symbol, desk.knife_bars), atr),
         verdict_id=desk.book.verdicts + 1,
     )
 

@@ -115,7 +115,8 @@ class Tuned:
     guards: Guards
     council: Council
     signals: SignalSource
-    knife_bars: int
+    knife_bars: int = 3
+    own_knife_bars: Mapping[str, int] = field(default_factory=dict)
     before: Mapping[str, float]
 
 
@@ -140,7 +141,8 @@ class Desk:
     `late`: the close dealt with is too old for a new entry. `lost`: which stream of the exchange is down, and why.
     `looked`: when (monotonic) the exchange was last asked, `compared`: when it last answered; `wallet_look` is the
     last comparison of the wallet.
-    `commit_behind`: see `record_soon`. `knife_bars`: over how many bars a knife is told.
+    `commit_behind`: see `record_soon`. `knife_bars`: over how many bars a knife is told, and
+    `own_knife_bars`: by symbol, where that differs.
     `interrupt`: what cannot wait for a council. `retune` makes parts for changed settings; None: they are fixed.
     `liquidations`: the exchange's estimates at the last look, by the symbols that had a position then.
     `stopping`: `stop` or `panic` while one is carried out. `unwanted`: symbols whose entry somebody is cancelling.
@@ -162,6 +164,7 @@ class Desk:
     signals: SignalSource
     clock: Clock
     knife_bars: int = 3
+    own_knife_bars: Mapping[str, int] = field(default_factory=dict)
     retune: Retune | None = None
     absent: bool = False
     interrupt: Interrupt = field(default_factory=Interrupt)
@@ -248,7 +251,8 @@ class Desk:
     def tune(self, tuned: Tuned) -> None:
         """Work with these parts from now on."""
         self.rules, self.terms, self.guards = tuned.rules, tuned.terms, tuned.guards
-        self.council, self.signals, self.knife_bars = tuned.council, tuned.signals, tuned.knife_bars
+        self.council, self.signals = tuned.council, tuned.signals
+        self.knife_bars, self.own_knife_bars = tuned.knife_bars, tuned.own_knife_bars
 
     def wallet_due(self) -> bool:
         """Must the wallet be compared too? Between fills only funding moves it, and that at whole hours."""

@@ -279,12 +279,16 @@ class AlertRaised(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsChanged(Event):
-    """Settings that differ from config.json from now on. `old` holds the values before, under the same names."""
+    """Settings that differ from config.json from now on. `old` holds the values before, under the same names.
+
+    `source` says where the values come from: `run 88`, `rollback 88`; empty where somebody named them.
+    """
 
     values: dict[str, float]
     old: dict[str, float]
     by: str
     command: str
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,11 +381,12 @@ class CancelEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeSettings:
-    """Change settings by name (any settable name of the specification), all of them or none."""
+    """Change settings by name (any settable name of the specification), all of them or none; `source` as in the event."""
 
     values: dict[str, float]
     by: str
     command: str
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,12 @@ All arrays are float64, one entry per bar, NaN where the indicator is not define
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import talib
 
-from trading.model import FloatArray
+from trading.model import CandleSeries, FloatArray
 
 
 def ema(values: FloatArray, period: int) -> FloatArray:
@@ -52,4 +54,65 @@ def percent_b(close: FloatArray, upper: FloatArray, lower: FloatArray) -> FloatA
     span = upper - lower
     result: FloatArray = np.full_like(close, 0.5)
     np.divide(close - lower, span, out=result, where=span != 0.0)
+    return result
+
+
+class Indicators:
+    """Indicators over one series of bars; the newest ones asked for are remembered, so that pieces share them."""
+
+    def __init__(self, candles: CandleSeries, keep: int = 16) -> None:
+        self.candles = candles
+        self._keep = keep
+        self._known: dict[tuple[object, ...], FloatArray] = {}
+
+    def ema(self, period: int) -> FloatArray:
+        """EMA of the close."""
+        return self._remembered(("ema", period), lambda: ema(self.candles.close, period))
+
+    def rsi(self, period: int) -> FloatArray:
+        """RSI of the close."""
+        return self._remembered(("rsi", period), lambda: rsi(self.candles.close, period))
+
+    def adx(self, period: int) -> FloatArray:
+        """ADX of the bars."""
+        bars = self.candles
+        return self._remembered(("adx", period), lambda: adx(bars.high, bars.low, bars.close, period))
+
+    def atr(self, period: int) -> FloatArray:
+        """ATR of the bars, in price."""
+        bars = self.candles
+        return self._remembered(("atr", period), lambda: atr(bars.high, bars.low, bars.close, period))
+
+    def mean(self, period: int) -> FloatArray:
+        """Simple mean of the close: the middle of the Bollinger Bands."""
+        return self._remembered(("mean", period), lambda: bollinger(self.candles.close, period, 1.0)[1])
+
+    def band(self, period: int, width: float) -> FloatArray:
+        """%B of the close."""
+        close = self.candles.close
+
+        def make() -> FloatArray:
+            upper, _, lower = bollinger(close, period, width)
+            return percent_b(close, upper, lower)
+
+        return self._remembered(("band", period, width), make)
+
+    def mean_volume(self, period: int) -> FloatArray:
+        """Simple mean of the volume."""
+        return self._remembered(("volume", period), lambda: sma(self.candles.volume, period))
+
+    def _remembered(self, key: tuple[object, ...], make: Callable[[], FloatArray]) -> FloatArray:
+        values = self._known.pop(key, None)
+        if values is None:
+            values = make()
+            while len(self._known) >= self._keep:
+                del self._known[next(iter(self._known))]
+        self._known[key] = values  # the newest stands last
+        return values
+
+
+def shifted(values: FloatArray, bars: int) -> FloatArray:
+    """The value `bars` earlier; NaN where there is none."""
+    result: FloatArray = np.full_like(values, np.nan)
+    result[bars:] = values[: len(values) - bars] if bars < len(values) else []
     return result

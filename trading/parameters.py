@@ -62,6 +62,13 @@ class Parameters:
         """A copy with some values replaced and checked again."""
         return dataclasses.replace(self, **values)
 
+    def varied(self, values: Mapping[str, Any]) -> Self:
+        """A copy with values that were checked before, one by one: a search makes a hundred thousand of them."""
+        copy = object.__new__(type(self))
+        for name in self.names():
+            object.__setattr__(copy, name, values[name] if name in values else getattr(self, name))
+        return copy
+
     def as_dict(self) -> dict[str, Any]:
         """Name to value."""
         return dataclasses.asdict(self)

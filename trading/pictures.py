@@ -23,6 +23,8 @@ class EquityPicture:
     """The account over time with its drawdown below. `time` and `equity` (USDT) have one length, at least 2.
 
     `facts` are short label-value pairs beside the title: ("Return", "+4.2%"). `zone` names the zone of the axis.
+    `hold`: what buying and holding made of the same start at the same times. `folds`: times at which a new stretch
+    of a walk-forward begins, in ms.
     """
 
     title: str
@@ -31,6 +33,8 @@ class EquityPicture:
     start: float
     facts: tuple[tuple[str, str], ...] = ()
     zone: str = "UTC"
+    hold: FloatArray | None = None
+    folds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +63,14 @@ class Line:
     """An indicator: one value per candle, NaN where it is undefined. `pane` is `price` or the name of one below.
 
     Lines of one name are one indicator: they share a colour and an entry in the legend, and of two or more of them
-    in the price pane the first and the last enclose a shaded band.
+    in the price pane the first and the last enclose a shaded band. `stepped`: it jumps from bar to bar.
     """
 
     name: str
     values: FloatArray
     pane: str = "price"
     dashed: bool = False
+    stepped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +112,51 @@ class CandlePicture:
     volume: bool = True
 
 
-Picture = EquityPicture | BarsPicture | RankPicture | CandlePicture
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MonthsPicture:
+    """Returns by calendar month: `values` has a row per year and 12 columns, `totals` an entry per year.
+
+    All are fractions, NaN where there is no month.
+    """
+
+    title: str
+    years: tuple[int, ...]
+    values: FloatArray
+    totals: FloatArray
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GridPicture:
+    """A measure over two parameters: `values[row, column]`, NaN where it is undefined, which is hatched.
+
+    `rows` and `columns` are the parameters' values; a grid of one parameter has one row and an empty `row_name`.
+    `best`: row and column of the cell that is marked. `percent`: the measure is a fraction. `note`: a line below.
+    """
+
+    title: str
+    measure: str
+    row_name: str
+    column_name: str
+    rows: tuple[float, ...]
+    columns: tuple[float, ...]
+    values: FloatArray
+    best: tuple[int, int] | None = None
+    percent: bool = False
+    note: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackPicture:
+    """Several pictures on one sheet below each other, under one title; their own titles name them."""
+
+    title: str
+    parts: tuple[EquityPicture | MonthsPicture | GridPicture, ...]
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+Picture = EquityPicture | BarsPicture | RankPicture | CandlePicture | MonthsPicture | GridPicture | StackPicture
 
 
 def drawdown(equity: FloatArray, start: float) -> FloatArray:
@@ -136,30 +185,48 @@ def thinned(picture: Picture) -> Picture:
     """
     if isinstance(picture, EquityPicture):
         return _thinned_curve(picture)
+    if isinstance(picture, StackPicture):
+        return replace(picture, parts=tuple(_thinned_part(part) for part in picture.parts))
     count = _size(picture)
     if not 0 < count <= MOST:
         raise BadInput(f"a picture shows 1 to {MOST:,} rows and this would be {count:,}: choose another period")
     return picture
 
 
-def _size(picture: BarsPicture | RankPicture | CandlePicture) -> int:
+def _thinned_part(part: EquityPicture | MonthsPicture | GridPicture) -> EquityPicture | MonthsPicture | GridPicture:
+    if isinstance(part, EquityPicture):
+        return _thinned_curve(part)
+    thinned(part)
+    return part
+
+
+def _size(picture: BarsPicture | RankPicture | CandlePicture | MonthsPicture | GridPicture) -> int:
     if isinstance(picture, CandlePicture):
         return len(picture.series)
+    if isinstance(picture, MonthsPicture):
+        return len(picture.years)
+    if isinstance(picture, GridPicture):
+        return max(len(picture.rows), len(picture.columns)) if picture.values.size else 0
     if isinstance(picture, BarsPicture):
         return len(picture.values)
     return sum(len(rows) for _, rows in picture.groups)
 
 
 def _thinned_curve(picture: EquityPicture) -> EquityPicture:
-    time, equity = picture.time, picture.equity
+    time, equity, hold = picture.time, picture.equity, picture.hold
+    if hold is not None and not np.isfinite(hold).all():
+        hold = None
     if not (finite := np.isfinite(equity)).all():
-        time, equity = time[finite], equity[finite]
+        time, equity, hold = time[finite], equity[finite], None if hold is None else hold[finite]
     if len(equity) < 2:
         raise BadInput("an equity curve needs at least 2 points: the next ones come with the next closed bars")
     if len(equity) > 5 * BUCKETS:
         kept = _extremes(equity, picture.start)
+        if hold is not None:
+            kept = np.union1d(kept, _extremes(hold, picture.start))
+            hold = hold[kept]
         time, equity = time[kept], equity[kept]
-    return replace(picture, time=time, equity=equity)
+    return replace(picture, time=time, equity=equity, hold=hold)
 
 
 def _extremes(equity: FloatArray, start: float) -> IntArray:

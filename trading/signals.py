@@ -6,6 +6,7 @@ period, where the seed of a smoothed indicator has decayed below the last digit 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from trading.errors import BadInput
 from trading.model import Candle, CandleSeries, Side, millis
-from trading.strategy import Signals, Strategy
+from trading.strategy import Signals, Strategy, evaluate
 
 PERIODS_KEPT = 20
 SPARE = 4  # a window grows by this part of itself before it is cut back
@@ -80,7 +81,7 @@ class WholeSeries:
     """Readings of complete files, computed at once (no value depends on a later bar)."""
 
     def __init__(self, strategy: Strategy, series: list[CandleSeries]) -> None:
-        self._tracks = {one.symbol: _Track(one, strategy.evaluate(one)) for one in series}
+        self._tracks = {one.symbol: _Track(one, evaluate(strategy, one)) for one in series}
 
     def read(self, candle: Candle) -> Reading:
         """The reading of this bar."""
@@ -136,11 +137,41 @@ class RollingWindow:
         buffer = self._buffers[candle.symbol]
         buffer.append(candle)
         series = buffer.series()
-        return _rows(_columns(self._strategy.evaluate(series)), len(series) - 1, len(series))[0]
+        return _rows(_columns(evaluate(self._strategy, series)), len(series) - 1, len(series))[0]
 
     def window(self, symbol: str, bars: int) -> CandleSeries:
         """The last bars."""
         return self._buffers[symbol].series().tail(bars).locked()
+
+
+class BySymbol:
+    """Each symbol from a source of its own: how several strategies trade on one account."""
+
+    def __init__(self, sources: Mapping[str, SignalSource]) -> None:
+        self._sources = dict(sources)
+
+    @classmethod
+    def whole(cls, strategy_for: Callable[[str], Strategy], series: Iterable[CandleSeries]) -> BySymbol:
+        """Complete files, each under its symbol's strategy."""
+        return cls({one.symbol: WholeSeries(strategy_for(one.symbol), [one]) for one in series})
+
+    @classmethod
+    def rolling(cls, strategy_for: Callable[[str], Strategy], history: Iterable[CandleSeries]) -> BySymbol:
+        """Markets without an end, each under its symbol's strategy."""
+        return cls({one.symbol: RollingWindow(strategy_for(one.symbol), [one]) for one in history})
+
+    @staticmethod
+    def wanted(strategy_for: Callable[[str], Strategy], symbols: Iterable[str]) -> int:
+        """Bars of history that fill every symbol's window: all ask for the same span, so that closes go together."""
+        return max(RollingWindow.wanted(strategy_for(symbol)) for symbol in symbols)
+
+    def read(self, candle: Candle) -> Reading:
+        """The reading of its symbol's source."""
+        return self._sources[candle.symbol].read(candle)
+
+    def window(self, symbol: str, bars: int) -> CandleSeries:
+        """The last bars of that symbol."""
+        return self._sources[symbol].window(symbol, bars)
 
 
 class _Buffer:

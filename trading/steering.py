@@ -502,7 +502,7 @@ async def change_settings(desk: Desk, request: ev.ChangeSettings) -> None:
         return
     old = {name: tuned.before[name] for name in request.values if name in tuned.before}
     about: dict[str, Any] = {"at": desk.clock.now(), "by": request.by, "command": request.command}
-    await desk.record(ev.SettingsChanged(**about, values=dict(request.values), old=old))
+    await desk.record(ev.SettingsChanged(**about, values=dict(request.values), old=old, source=request.source))
     desk.tune(tuned)
 
 

@@ -43,6 +43,12 @@ _EXAMPLES: Final = {
     "verdicts": "/verdicts 5",
     "why": "/why 12",
     "whynot": "/whynot BTC",
+    "backtest": "/backtest BTC 15m 365d adx_min=25",
+    "backtests": "/backtests 20",
+    "optimize": "/optimize BTC 4h 2y ema_period=100,150,200 adx_min=15:30:5",
+    "walkforward": "/walkforward BTC 4h 3y folds=6",
+    "compare": "/compare 88 87",
+    "apply": "/apply 88",
     "close": "/close BTC 50",
     "breakeven": "/breakeven 12",
     "cancel": "/cancel 12",
@@ -54,6 +60,7 @@ _MENU: Final = (
     (("Status", "status new"), ("Balance", "balance"), ("Orders", "orders new")),
     (("Trades", "trades"), ("Profit", "profit"), ("Equity", "equity")),
     (("Chart", "chart"), ("Verdicts", "verdicts"), ("Council", "council")),
+    (("Backtest", "backtest"), ("Runs", "backtests"), ("Parameters", "params")),
     (("Health", "health new"), ("Pause", "pause"), ("Resume", "resume"), ("Help", "help")),
 )
 

@@ -6,18 +6,15 @@ on a card that only the owner can confirm, once, within its time, and only while
 
 from __future__ import annotations
 
-import hashlib
-import json
-import secrets
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from bot.access import Role
 from bot.buttons import button
-from bot.ports import Answer, Asked, Desk, said_key
-from bot.text import coin, counted, fitted, moment, money, own, percent, price, prose, quantity, word
+from bot.confirmation import ask_owner, digest_of
+from bot.ports import Answer, Asked, Desk
+from bot.text import coin, counted, fitted, money, own, percent, price, prose, quantity, word
 from storage.tickets import Ticket
 from trading.errors import BadInput
 from trading.events import (
@@ -36,7 +33,6 @@ from trading.status import EntryView, PositionView, Status
 
 V = TypeVar("V", PositionView, EntryView)
 
-_CONFIRM_SECONDS: Final = 120
 _SHARES: Final = (25, 50, 100)
 _MOST_BUTTONS: Final = 8
 
@@ -55,7 +51,7 @@ async def resume(asked: Asked, desk: Desk) -> Answer:
     """Asks for entries again; with real money, or by a button, only after a confirmation."""
     status = desk.trader.status()
     if (desk.look.real_money or asked.tapped is not None) and status.paused:
-        return await _ask(asked, desk, "resume", {}, _going_live(desk, status), "Trade again")
+        return await ask_owner(asked, desk, "resume", {}, _going_live(desk, status), "Trade again")
     already = "" if status.paused else " (they already were)"
     text = f"{desk.look.lead} <b>Resuming</b>: new entries are allowed again{already}.\n/pause takes it back."
     return Answer(text=text, request=ResumeTrading(by=asked.by, command=asked.command_id))
@@ -200,7 +196,7 @@ async def set_(asked: Asked, desk: Desk) -> Answer:
         return Answer(text=text, request=ChangeSettings(values=values, by=asked.by, command=asked.command_id))
     card = [f"{desk.look.lead} <b>Change settings?</b> {lines[0]}", *lines[1:], *_effects(desk, now, values)]
     body = {"values": values, "old": {name: now[name] for name in values}}
-    return await _ask(asked, desk, "settings", body, card, "Change")
+    return await ask_owner(asked, desk, "settings", body, card, "Change")
 
 
 def _effects(desk: Desk, now: Mapping[str, float], values: Mapping[str, float]) -> list[str]:
@@ -260,7 +256,7 @@ async def symbols(asked: Asked, desk: Desk) -> Answer:
         return Answer(text=f"{desk.look.lead} Only the owner lets a market in again.")
     card = [f"{desk.look.lead} <b>New entries on {coin(symbol)} again?</b>", "Entries: blocked → open"]
     body = {"muted": wanted, "old": status.muted}
-    return await _ask(asked, desk, "symbols", body, card, f"Trade {coin(symbol)}")
+    return await ask_owner(asked, desk, "symbols", body, card, f"Trade {coin(symbol)}")
 
 
 def _symbols_view(desk: Desk, status: Status) -> str:
@@ -273,34 +269,6 @@ def _symbols_view(desk: Desk, status: Status) -> str:
 
 
 # Confirmations: a ticket is bound to a hash of exactly what it permits, and works once.
-
-
-async def _ask(
-    asked: Asked, desk: Desk, kind: str, body: Mapping[str, Any], card: Sequence[str], yes: str
-) -> Answer:
-    """The card that asks the owner; nothing happens until it is confirmed."""
-    if asked.caller.role < Role.OWNER:
-        return Answer(text=f"{desk.look.lead} This may raise risk: only the owner can do it.")
-    nonce = secrets.token_urlsafe(9)
-    ends = asked.at + timedelta(seconds=_CONFIRM_SECONDS)
-    ticket = Ticket(
-        nonce=nonce,
-        kind=kind,
-        digest=_digest(kind, body),
-        chat_id=asked.caller.user_id,
-        created_at=asked.at,
-        expires_at=ends,
-        body={**body, "card": said_key(asked.update_id, asked.caller.user_id)},
-    )
-    await desk.tickets.issue(ticket)
-    buttons = [[*button(yes, "confirm", nonce), *button("Leave it", "dismiss", nonce)]]
-    text = fitted([*card, f"Expires {moment(ends, desk.look.zone)}: no answer, no change."])
-    return Answer(text=text, buttons=buttons)
-
-
-def _digest(kind: str, body: Mapping[str, Any]) -> str:
-    plain = {name: value for name, value in body.items() if name != "card"}
-    return hashlib.sha256(json.dumps([kind, plain], sort_keys=True).encode()).hexdigest()
 
 
 async def confirm(asked: Asked, desk: Desk) -> Answer:
@@ -316,7 +284,7 @@ async def confirm(asked: Asked, desk: Desk) -> Answer:
         ticket = await desk.tickets.use(
             asked.arguments[0], user=asked.caller.user_id, update_id=asked.update_id, at=asked.at
         )
-    if ticket is None or ticket.digest != _digest(ticket.kind, ticket.body):
+    if ticket is None or ticket.digest != digest_of(ticket.kind, ticket.body):
         why = stale or "it is over, or was used already"
         return Answer(text=f"{desk.look.lead} <b>Not done</b>: {own(why, 200)}. Nothing was changed.", in_place=True)
     text = f"{desk.look.lead} <b>Confirmed</b>: {prose(_summary(ticket), 300)}"
@@ -345,7 +313,8 @@ def _stale(ticket: Ticket, desk: Desk) -> str:
 
 def _permitted(ticket: Ticket, asked: Asked) -> Request:
     if ticket.kind == "settings":
-        return ChangeSettings(values=dict(ticket.body["values"]), by=asked.by, command=asked.command_id)
+        values, source = dict(ticket.body["values"]), str(ticket.body.get("source", ""))
+        return ChangeSettings(values=values, by=asked.by, command=asked.command_id, source=source)
     if ticket.kind == "symbols":
         return ChangeSymbols(muted=tuple(ticket.body["muted"]), by=asked.by, command=asked.command_id)
     return ResumeTrading(by=asked.by, command=asked.command_id)

@@ -19,9 +19,21 @@ from matplotlib.figure import Figure
 from research.charts.bars import bars_figure
 from research.charts.candles import candles_figure
 from research.charts.equity import equity_figure
+from research.charts.heat import grid_figure, months_figure
 from research.charts.rank import rank_figure
 from research.charts.sheet import PALETTES
-from trading.pictures import BarsPicture, EquityPicture, Picture, RankPicture, Theme, thinned
+from research.charts.stack import stack_figure
+from trading.pictures import (
+    BarsPicture,
+    EquityPicture,
+    GridPicture,
+    MonthsPicture,
+    Picture,
+    RankPicture,
+    StackPicture,
+    Theme,
+    thinned,
+)
 
 
 def draw(picture: Picture, theme: Theme) -> bytes:
@@ -41,4 +53,10 @@ def figure(picture: Picture, theme: Theme) -> Figure:
         return bars_figure(picture, palette)
     if isinstance(picture, RankPicture):
         return rank_figure(picture, palette)
+    if isinstance(picture, MonthsPicture):
+        return months_figure(picture, palette)
+    if isinstance(picture, GridPicture):
+        return grid_figure(picture, palette)
+    if isinstance(picture, StackPicture):
+        return stack_figure(picture, palette)
     return candles_figure(picture, palette)

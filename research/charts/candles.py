@@ -207,11 +207,12 @@ def _bodies(pane: Pane, frame: _Frame) -> None:
 
 
 def _indicator(pane: Pane, lines: Sequence[Line], colour: str) -> None:
-    wide = 3 if len(lines) == 1 else 2
+    wide = 3 if len(lines) == 1 or lines[0].stepped else 2
     for line in lines:
         values = np.where(np.isfinite(line.values), line.values, np.nan)
         style = (0, (3, 2)) if line.dashed else "-"
-        pane.axes.plot(np.arange(len(values)), values, color=colour, lw=wide, ls=style, zorder=2.5)
+        way = "steps-mid" if line.stepped else "default"
+        pane.axes.plot(np.arange(len(values)), values, color=colour, lw=wide, ls=style, drawstyle=way, zorder=2.5)
     if len(lines) > 1 and lines[0].pane == "price":
         first, last = lines[0].values, lines[-1].values
         pane.axes.fill_between(np.arange(len(first)), first, last, color=colour, alpha=0.1, lw=0, zorder=1)

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.transforms import IdentityTransform
 
 from research.charts.words import SMALL, TITLE, VALUE, fitted, font, readable, width, wrapped
@@ -123,7 +123,7 @@ class Sheet:
         """A line through places of the sheet."""
         self.add(Line2D(x, [self.height - each for each in y], color=colour, lw=wide, zorder=1))
 
-    def add(self, artist: FancyBboxPatch | Line2D) -> None:
+    def add(self, artist: FancyBboxPatch | Rectangle | Line2D) -> None:
         """A shape in pixels, counted from the bottom as matplotlib does."""
         artist.set_transform(IdentityTransform())
         self.figure.add_artist(artist)
@@ -187,9 +187,9 @@ def headline(title: str) -> tuple[float, list[str]]:
 
 
 def _fact_rows(facts: Sequence[tuple[str, str]]) -> list[Sequence[tuple[str, str]]]:
-    """At most four in a row, the rows of about one length, two rows at most."""
+    """At most five in one row, else two rows of about one length."""
     facts = facts[:8]
-    if len(facts) <= 4:
+    if len(facts) <= 5:
         return [facts] if facts else []
     half = (len(facts) + 1) // 2
     return [facts[:half], facts[half:]]

@@ -21,9 +21,11 @@ from bot.cards import Look
 from bot.commands import COMMANDS
 from bot.conversation import Conversation, wall_clock
 from bot.courier import Pace
+from bot.jobs import Jobs
 from bot.phone import DEFAULT_TOKEN, Phone
 from bot.ports import Command, Desk
 from bot.settings import TradingConfig
+from bot.studies import Studies
 from bot.tuning import Tuning
 from research.synthetic import synthetic
 from storage.database import Database, open_database
@@ -33,6 +35,7 @@ from storage.journal import SqlJournal
 from storage.outbox import Outbox
 from storage.queries import Records
 from storage.tickets import Tickets
+from tests.bot.laboratory import SmallLaboratory
 from tests.bot.phone.driver import Human, Json
 from trading.events import (
     AgentAnswer,
@@ -133,7 +136,9 @@ class SmallTrader:
         if isinstance(request, ResumeTrading):
             return TradingResumed(**about)
         if isinstance(request, ChangeSettings):
-            return SettingsChanged(**about, values=request.values, old=dict.fromkeys(request.values, 0.0))
+            now = Tuning(TradingConfig(), lambda: self.settings).current()
+            old = {name: now.get(name, 0.0) for name in request.values}
+            return SettingsChanged(**about, values=request.values, old=old, source=request.source)
         if isinstance(request, ChangeSymbols):
             return SymbolsChanged(**about, muted=request.muted)
         name = type(request).__name__.lower()
@@ -189,9 +194,26 @@ def a_desk(
     commands: tuple[Command, ...] = COMMANDS,
     look: Look | None = None,
     painter: SmallPainter | None = None,
+    laboratory: SmallLaboratory | None = None,
+    clock: RealClock | None = None,
 ) -> Desk:
-    """What handlers look at, all of it real but trader, prices, painter and vitals."""
-    config = TradingConfig()
+    """What handlers look at, all of it real but trader, prices, painter, vitals and laboratory.
+
+    `clock`: of long work.
+    """
+    config, look, lab = TradingConfig(), look or Look(badge="PAPER"), laboratory or SmallLaboratory()
+    studies = Studies(config, lambda: trader.settings, trader.status)
+    jobs = Jobs(
+        laboratory=lab,
+        studies=studies,
+        outbox=Outbox(db, "test"),
+        tickets=Tickets(db, "test"),
+        look=look,
+        clock=clock or RealClock(),
+        wall=wall_clock,
+        recipients=(OWNER, OPERATOR),
+        owners=(OWNER,),
+    )
     return Desk(
         trader=trader,
         records=Records(db, "test"),
@@ -201,8 +223,11 @@ def a_desk(
         painter=painter or SmallPainter(),
         tunable=Tuning(config, lambda: trader.settings),
         vitals=SmallVitals(),
-        look=look or Look(badge="PAPER"),
+        look=look,
         initial_equity=lambda: 10_000.0,
+        studies=studies,
+        laboratory=lab,
+        jobs=jobs,
         commands=commands,
     )
 
@@ -261,6 +286,7 @@ class Stage:
     inbox: InboxStore
     trader: SmallTrader
     conversation: Conversation
+    jobs: Jobs
     owner: Reader
     others: Callable[[int], Reader]
 
@@ -310,6 +336,8 @@ async def staged(
     painter: SmallPainter | None = None,
     illustrated: bool = False,
     api_url: str | None = None,
+    laboratory: SmallLaboratory | None = None,
+    work_clock: RealClock | None = None,
     start: bool = True,
 ) -> AsyncIterator[Stage]:
     """Everything up on one database; a second one on the same folder is the program started again."""
@@ -325,6 +353,11 @@ async def staged(
         trader = SmallTrader(journal, busy=busy)
         work = asyncio.create_task(trader.run())
         stack.callback(work.cancel)
+        desk = a_desk(
+            db, trader, commands=commands, look=look, painter=painter, laboratory=laboratory, clock=work_clock
+        )
+        jobs = desk.jobs
+        assert isinstance(jobs, Jobs)
         conversation = Conversation(
             token=DEFAULT_TOKEN,
             api_url=api_url or server.url,
@@ -332,15 +365,17 @@ async def staged(
             journal=journal,
             outbox=outbox,
             inbox=inbox,
-            desk=a_desk(db, trader, commands=commands, look=look, painter=painter),
+            desk=desk,
             clock=clock or RealClock(),
             pace=pace,
             illustrated=illustrated,
             wall=wall,
         )
         if start:
+            await jobs.start()
             await conversation.start()
             stack.push_async_callback(conversation.stop)
+            stack.push_async_callback(jobs.stop)
         yield Stage(
             db=db,
             journal=journal,
@@ -348,6 +383,7 @@ async def staged(
             inbox=inbox,
             trader=trader,
             conversation=conversation,
+            jobs=jobs,
             owner=Reader(human),
             others=lambda user_id: Reader(human, user_id),
         )

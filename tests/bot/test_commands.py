@@ -50,9 +50,11 @@ def test_everything_of_the_specification_is_there() -> None:
     for command in COMMANDS:
         groups.setdefault(command.group, set()).add(command.name)
     see = "status balance orders trades trade profit daily weekly monthly performance equity chart health logs version"
+    research = "backtest backtests optimize walkforward compare params apply rollback again abandon"
     assert groups == {
         "see": set(see.split()),
         "council": {"verdicts", "why", "whynot", "council"},
+        "research": set(research.split()),
         "steer": {"pause", "resume", "stop", "panic", "close", "breakeven", "cancel", "set", "symbols"},
         "rest": {"start", "menu", "help", "gone", "confirm", "dismiss"},
     }
@@ -65,6 +67,10 @@ def test_looking_is_for_everybody_steering_for_operators_and_more_risk_for_the_o
             assert command.needs is Role.OWNER
         elif command.group == "steer":
             assert command.needs is Role.OPERATOR
+        elif command.group == "research":
+            owners, lookers = {"apply", "rollback"}, {"backtests", "compare", "params"}
+            looks = Role.VIEWER if command.name in lookers else Role.OPERATOR
+            assert command.needs is (Role.OWNER if command.name in owners else looks)
         elif command.name != "dismiss":
             assert command.needs is Role.VIEWER
 

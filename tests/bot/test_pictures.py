@@ -162,6 +162,20 @@ def test_parameters_are_those_of_now() -> None:
     assert picture.guides == {"RSI 9": (25.0, 70.0)}
 
 
+def test_a_symbol_with_its_own_strategy_has_its_own_indicators() -> None:
+    """Its bands, and ADX with the limit of its strategy; no EMA and no RSI, which it does not look at."""
+    own = {"bb_period": 30, "bb_std": 1.5, "adx_period": 9, "adx_max": 25.0}
+    series = market()
+    params = PARAMS | {f"{series.symbol}.{name}": value for name, value in own.items()}
+    picture = candle_picture(series, params, bars=120, title="ETH", zone=UTC)
+    assert [line.name for line in picture.lines] == [*["Bollinger 30, 1.5"] * 3, "ADX 9"]
+    expected = indicators.adx(series.high, series.low, series.close, 9)[-120:]
+    assert picture.lines[-1].values.tolist() == expected.tolist()
+    assert (picture.lines[-1].pane, picture.guides) == ("ADX 9", {"ADX 9": (25.0,)})
+    other = PARAMS | {f"OTHER.{name}": value for name, value in own.items()}
+    assert candle_picture(series, other, bars=9, title="", zone=UTC).lines[0].name == "EMA 200"
+
+
 def test_a_strategy_without_these_parameters_has_its_candles() -> None:
     """Nothing is made up."""
     picture = candle_picture(market(), {"rsi_long_max": 75.0}, bars=60, title="BTC", zone=UTC)

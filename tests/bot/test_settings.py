@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -22,6 +23,7 @@ from bot.settings import (
     apply_overrides,
     read_config,
     read_settings,
+    with_strategy,
 )
 from tests.structure import ROOT
 from trading.errors import BadInput, Misconfigured
@@ -29,6 +31,7 @@ from trading.exchange.simulated.instruments import KNOWN
 from trading.parameters import AccountTerms, InstrumentTerms, TradeRules
 from trading.risk import Limits
 from trading.strategy.ema_trend import EmaTrend, EmaTrendParameters
+from trading.strategy.mean_reversion import MeanReversion, MeanReversionParameters
 
 CANARY = "s3cr3tCANARY"  # stands in refused values and must not come back
 SHIPPED = json.loads((ROOT / "config.json").read_text(encoding="utf-8"))
@@ -93,6 +96,43 @@ def test_what_is_left_out_keeps_its_default(tmp_path: Path) -> None:
     assert (config.symbols, config.interval.total_seconds()) == (("ETHUSDT",), 900)
 
 
+def test_a_symbol_may_have_a_strategy_of_its_own(tmp_path: Path) -> None:
+    """Another one begins with its defaults, the same one with the shared values; the rest is traded as before."""
+    strategies = {"ETHUSDT": {"name": "mean_reversion", "bb_period": 30}, "SOLUSDT": {"rsi_period": 7}}
+    config = config_of(tmp_path, {"strategy": {"ema_period": 50, "bb_std": 3.0}, "strategies": strategies})
+    assert config.strategy_for("BTCUSDT") == config.strategy == EmaTrend(EmaTrendParameters(ema_period=50, bb_std=3.0))
+    assert config.strategy_for("ETHUSDT") == MeanReversion(MeanReversionParameters(bb_period=30))
+    assert config.strategy_for("SOLUSDT") == EmaTrend(EmaTrendParameters(ema_period=50, bb_std=3.0, rsi_period=7))
+    params = config.params("ETHUSDT")
+    kinds = (MeanReversionParameters, TradeRules, AccountTerms, InstrumentTerms)
+    assert list(params) == [name for kind in kinds for name in kind.names()]
+    assert (params["bb_period"], params["bb_std"], params["tick_size"]) == (30, 2.0, 0.01)
+
+
+def test_one_strategy_for_every_symbol(tmp_path: Path) -> None:
+    """What a symbol has set for it is kept, then what is shared, then the defaults."""
+    content = {"strategy": {"ema_period": 50}, "strategies": {"ETHUSDT": {"name": "mean_reversion", "bb_period": 30}}}
+    config = config_of(tmp_path, content)
+    reverting = with_strategy(config, "mean_reversion")
+    assert reverting.strategy_for("ETHUSDT") == MeanReversion(MeanReversionParameters(bb_period=30))
+    assert reverting.strategy_for("BTCUSDT") == MeanReversion(MeanReversionParameters())
+    trending = with_strategy(config, "ema_trend")
+    assert trending.strategy_for("ETHUSDT") == trending.strategy_for("BTCUSDT") == config.strategy
+    with pytest.raises(BadInput, match=r"'mean' is not known.*one of ema_trend, mean_reversion"):
+        with_strategy(config, "mean")
+
+
+def test_problems_of_every_strategy_are_named_at_once(tmp_path: Path) -> None:
+    """A symbol that nobody knows and its parameters too."""
+    content = {
+        "strategy": {"name": "mean_reversion", "bb_period": 1},
+        "strategies": {"ETHUSD": {"bb_std": -1}, "SOLUSDT": {"name": "ema_trend", "ema_perid": 5}},
+    }
+    text = refused_config(written(tmp_path, json.dumps(content)))
+    named = ["strategy.bb_period", "strategies.ETHUSD", "strategies.ETHUSD.bb_std", "strategies.SOLUSDT.ema_perid"]
+    assert [line.split(": ")[1] for line in text.splitlines()] == named
+
+
 def test_instruments_are_overridden_by_symbol(tmp_path: Path) -> None:
     """One symbol's rules change, the others stay."""
     config = config_of(tmp_path, {"instruments": {"SOLUSDT": {"tick_size": 0.05, "min_qty": 1}}})
@@ -128,7 +168,7 @@ BAD_FIELDS: list[tuple[str, object, str]] = [
     ("timeframe", NAN, "must be a number of minutes"),
     ("strategy", [], "must be a group {…}, not a list"),
     ("strategy", None, "must be a group {…}, not null"),
-    ("strategy.name", "ema_trent", "must be one of ema_trend (did you mean ema_trend?)"),
+    ("strategy.name", "ema_trent", "must be one of ema_trend, mean_reversion (did you mean ema_trend?)"),
     ("strategy.name", 5, "must be one of ema_trend"),
     ("strategy.name", [CANARY], "must be one of ema_trend"),
     ("strategy.ema_perid", 200, "unknown name (did you mean ema_period?)"),
@@ -149,6 +189,24 @@ BAD_FIELDS: list[tuple[str, object, str]] = [
     ("strategy.sl_atr_multiplier", 0, "must be greater than 0"),
     ("strategy.sl_atr_multiplier", -4, "must be greater than 0"),
     ("strategy.knife_lookback", 0, "must be at least 1"),
+    ("strategy.adx_max", 20, "unknown name (ema_trend does not have it, mean_reversion has)"),
+    ("strategies", [], "must be a group {…}, not a list"),
+    ("strategies", CANARY, "must be a group {…}, not text"),
+    ("strategies.ETHUSD", {}, "unknown symbol (did you mean ETHUSDT?)"),
+    ("strategies.ethusdt", {"name": "mean_reversion"}, "unknown symbol (did you mean ETHUSDT?)"),
+    ("strategies.ETHUSDT", "mean_reversion", "must be a group {…}, not text"),
+    ("strategies.ETHUSDT", None, "must be a group {…}, not null"),
+    ("strategies.ETHUSDT.name", "mean_revertion", "mean_reversion (did you mean mean_reversion?)"),
+    ("strategies.ETHUSDT.name", CANARY, "must be one of ema_trend, mean_reversion"),
+    ("strategies.ETHUSDT.name", None, "must be one of ema_trend, mean_reversion"),
+    ("strategies.ETHUSDT.nme", "mean_reversion", "unknown name (did you mean name?)"),
+    ("strategies.ETHUSDT.ema_period", 1, "must be at least 2"),
+    ("strategies.ETHUSDT.ema_period", CANARY, "must be a whole number, not text"),
+    ("strategies.ETHUSDT.adx_max", 20, "unknown name (ema_trend does not have it, mean_reversion has)"),
+    ("strategies.ETHUSDT.trail_lag_r", 1, "unknown name (it belongs into trailing)"),
+    ("strategies.ETHUSDT.risk_per_trade", 1, "unknown name (it belongs into risk)"),
+    ("adx_max", 20, "unknown name (it belongs into strategy)"),
+    ("stratgies", {}, "unknown name (did you mean strategies?)"),
     ("entry.entry_offset", -0.1, "must be at least 0"),
     ("entry.entry_offset", 5, "must be a fraction of 1"),
     ("entry.entry_ttl_bars", 0, "must be at least 1"),
@@ -290,7 +348,8 @@ JSON = st.recursive(
 
 
 def fields() -> Iterator[str]:
-    """Every path of the shipped configuration."""
+    """Every path of the shipped configuration, and of a strategy for one symbol."""
+    yield from ("strategies.ETHUSDT", "strategies.ETHUSDT.name", "strategies.ETHUSDT.rsi_period")
     for group, values in SHIPPED.items():
         yield group
         if isinstance(values, dict):
@@ -300,7 +359,8 @@ def fields() -> Iterator[str]:
 def accepted_or_refused(path: Path) -> bool:
     """Whether a file is a configuration, or is refused as one; anything else is an error."""
     try:
-        return isinstance(read_config(path).strategy, EmaTrend)
+        config = read_config(path)
+        return all(config.strategy_for(symbol).longest_period > 0 for symbol in KNOWN)
     except Misconfigured as error:
         return bool(str(error))
 
@@ -328,6 +388,19 @@ def test_set_takes_every_name_of_the_specification() -> None:
     again = apply_overrides(config, items)
     assert again.params("BTCUSDT") == config.params("BTCUSDT")
     assert {each.tick_size for each in again.instruments.values()} == {Decimal("0.1")}
+
+
+def test_set_reaches_every_strategy_that_is_traded(tmp_path: Path) -> None:
+    """A name that two strategies have is set for both; one that nothing is traded by is refused with its owner."""
+    content = {"symbols": ["BTCUSDT", "ETHUSDT"], "strategies": {"ETHUSDT": {"name": "mean_reversion"}}}
+    config = config_of(tmp_path, content)
+    both = apply_overrides(config, ["bb_period=33", "adx_max=30", "ema_period=50"])
+    assert both.strategy_for("BTCUSDT") == EmaTrend(EmaTrendParameters(bb_period=33, ema_period=50))
+    assert both.strategy_for("ETHUSDT") == MeanReversion(MeanReversionParameters(bb_period=33, adx_max=30.0))
+    for symbols, item, owner in (("BTCUSDT", "adx_max=30", "mean_reversion"), ("ETHUSDT", "ema_period=5", "ema_trend")):
+        alone = dataclasses.replace(config, symbols=(symbols,))
+        with pytest.raises(BadInput, match=f"is a parameter of {owner}, and nothing is traded by it here"):
+            apply_overrides(alone, [item])
 
 
 def test_set_changes_what_it_names() -> None:

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.settings import TradingConfig
-from bot.tuning import Tuning, overlaid, unfit
+from bot.settings import StrategyChoice, TradingConfig
+from bot.tuning import Tuning, overlaid, settable, unfit
 from trading.errors import BadInput
+from trading.strategy.mean_reversion import MeanReversion, MeanReversionParameters
 
 CONFIG = TradingConfig()
+REVERSION = MeanReversionParameters()
 
 
 def tuning(**overlay: float) -> Tuning:
@@ -76,6 +78,55 @@ def test_several_are_checked_together() -> None:
 def test_which_way_risk_lies(name: str, old: float, new: float, riskier: bool) -> None:
     """Where nobody can tell, it is taken to rise."""
     assert tuning().riskier(name, old, new) is riskier
+
+
+def mixed(*symbols: str, **own: MeanReversionParameters) -> TradingConfig:
+    """These symbols; those named have a mean reversion of their own."""
+    choices = {symbol: StrategyChoice(name="mean_reversion", parameters=values) for symbol, values in own.items()}
+    return TradingConfig(symbols=symbols, strategies=choices)
+
+
+def test_a_symbol_with_its_own_strategy_is_named() -> None:
+    """The plain name is the shared strategy's, and changing one leaves the other."""
+    config = mixed("BTCUSDT", "ETHUSDT", ETHUSDT=MeanReversionParameters(bb_period=30), SOLUSDT=REVERSION)
+    now = Tuning(config, lambda: {"ETHUSDT.adx_max": 25.0, "bb_std": 3.0}).current()
+    assert (now["bb_period"], now["ETHUSDT.bb_period"], now["ETHUSDT.adx_max"]) == (20, 30, 25.0)
+    assert (now["bb_std"], now["ETHUSDT.bb_std"]) == (3.0, 2.0)
+    assert not any(name.startswith("SOLUSDT") for name in now)  # it is not traded
+    values = Tuning(config, dict).changed(["ETHUSDT.bb_period", "40"])
+    assert values == {"ETHUSDT.bb_period": 40}
+    changed = overlaid(config, values)
+    assert changed.strategy_for("ETHUSDT") == MeanReversion(MeanReversionParameters(bb_period=40))
+    assert changed.strategy_for("SOLUSDT") == MeanReversion(REVERSION)
+    assert changed.strategy_for("BTCUSDT") == config.strategy_for("BTCUSDT")
+    assert "Bollinger period" in Tuning(config, dict).explain("ETHUSDT.bb_period")
+    assert Tuning(config, dict).riskier("ETHUSDT.bb_period", 30, 40)
+
+
+def test_under_which_name_a_symbols_setting_is_changed() -> None:
+    """Its own, else the shared one; an account's setting has one name."""
+    config = mixed("BTCUSDT", "ETHUSDT", ETHUSDT=REVERSION)
+    assert settable(config, "ETHUSDT", "bb_period") == "ETHUSDT.bb_period"
+    assert settable(config, "BTCUSDT", "bb_period") == "bb_period"
+    assert settable(config, "ETHUSDT", "risk_per_trade") == "risk_per_trade"
+
+
+def test_what_nothing_is_traded_by_is_not_offered() -> None:
+    """Where every symbol has its own strategy, the shared one is of no use; what was stored of it is left out."""
+    config = mixed("ETHUSDT", ETHUSDT=REVERSION)
+    now = Tuning(config, dict).current()
+    assert "ema_period" not in now
+    assert now["take_profit_r"] == 0.0
+    stored = {"ema_period": 50.0, "BTCUSDT.bb_period": 30.0, "ETHUSDT.bb_period": 1.0, "ETHUSDT.bb_std": 1.5}
+    assert unfit(config, stored) == ["ema_period", "BTCUSDT.bb_period", "ETHUSDT.bb_period"]
+    assert overlaid(config, stored).strategy_for("ETHUSDT") == MeanReversion(MeanReversionParameters(bb_std=1.5))
+    with pytest.raises(BadInput, match=r"did you mean ETHUSDT\.bb_period\?"):
+        Tuning(config, dict).changed(["ETHUSDT.bb_perod", "30"])
+    for written in ("eth.bb_period", "ethusdt.BB_period"):
+        with pytest.raises(BadInput, match=r"did you mean ETHUSDT\.bb_period\?"):
+            Tuning(config, dict).explain(written)
+    with pytest.raises(BadInput, match=r"ETHUSDT\.bb_period must be at least 2"):
+        Tuning(config, dict).changed(["ETHUSDT.bb_period", "1"])
 
 
 @given(st.sampled_from(sorted(tuning().current())), st.floats(allow_nan=True, allow_infinity=True))

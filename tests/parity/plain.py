@@ -1,5 +1,8 @@
 """`spec/strategy.md` written plainly: loops over floats, to be read side by side with the page.
 
+The page's own strategy is `ema_trend`; `mean_reversion` is that of `docs/strategies.md`, with the page's entry,
+bars, money and metrics. `simulate` is told which.
+
 Nothing here is shared with the product. The comments carry the page's own step numbers. `s` is +1 for a long
 and -1 for a short, so that `s * price` turns a comparison of a short into the one the page writes for a long.
 
@@ -61,18 +64,38 @@ ACCOUNT: Params = {
 BTCUSDT: Params = {"tick_size": 0.1, "qty_step": 0.001, "min_qty": 0.001, "min_notional": 5.0}
 DEFAULTS: Params = {**STRATEGY, **ACCOUNT, **BTCUSDT}
 
+MEAN_REVERSION: Params = {
+    "bb_period": 20,
+    "bb_std": 2.0,
+    "adx_period": 14,
+    "adx_max": 20.0,
+    "atr_period": 14,
+    "sl_atr_multiplier": 2.0,
+    "knife_lookback": 3,
+    "knife_atr": 3.0,
+}
+OF_TREND_ALONE = ("ema_period", "rsi_period", "rsi_long_max", "rsi_short_min", "adx_min", "volume_ma_period")
+DEFAULTS_OF: dict[str, Params] = {
+    "ema_trend": DEFAULTS,
+    "mean_reversion": {
+        **{name: value for name, value in DEFAULTS.items() if name not in OF_TREND_ALONE},
+        **MEAN_REVERSION,
+    },
+}
+
 PERIODS = ("ema_period", "rsi_period", "adx_period", "atr_period", "bb_period", "volume_ma_period")
 WHOLE = (*PERIODS, "knife_lookback", "entry_ttl_bars", "cooldown_bars")
 AT_LEAST: Params = {**dict.fromkeys(PERIODS, 2), "knife_lookback": 1, "entry_ttl_bars": 1, "leverage": 1}
 ABOVE_ZERO = ("trail_step_r", "sl_atr_multiplier", "tick_size", "qty_step")
 
 
-def settings(overrides: Mapping[str, float] | None) -> Params:
+def settings(overrides: Mapping[str, float] | None, strategy: str = "ema_trend") -> Params:
     """Every name of the page with its value; a name or a value the page does not allow is refused by name."""
+    defaults = DEFAULTS_OF[strategy]
     for name in overrides or {}:
-        if name not in DEFAULTS:
+        if name not in defaults:
             raise ValueError(f"{name} is not a parameter")
-    p = {**DEFAULTS, **(overrides or {})}
+    p = {**defaults, **(overrides or {})}
     for name, value in p.items():
         if not math.isfinite(value):
             raise ValueError(f"{name} must be finite")
@@ -107,9 +130,10 @@ def whole_steps(q: float, step: float) -> float:
 
 @dataclass
 class Signals:
-    """One value per bar: the trend filter, ATR, the two `ok` conditions and the two knives."""
+    """One value per bar: whether a long and a short wants out, ATR, the two `ok` conditions and the two knives."""
 
-    ema: list[float]
+    out_long: list[bool]
+    out_short: list[bool]
     atr: list[float]
     long_ok: list[bool]
     short_ok: list[bool]
@@ -130,7 +154,9 @@ def signals(bars: Bars, p: Params) -> Signals:
     close, volume = c.tolist(), v.tolist()
 
     n = len(close)
-    out = Signals(ema, atr, [False] * n, [False] * n, [False] * n, [False] * n)
+    out_long = [close[t] < ema[t] for t in range(n)]  # 7d; false where the EMA is not defined
+    out_short = [close[t] > ema[t] for t in range(n)]
+    out = Signals(out_long, out_short, atr, [False] * n, [False] * n, [False] * n, [False] * n)
     lookback = int(p["knife_lookback"])
     for t in range(1, n):
         needed = (ema[t - 1], ema[t], rsi[t], adx[t], atr[t], upper[t], lower[t], vma[t])
@@ -147,6 +173,41 @@ def signals(bars: Bars, p: Params) -> Signals:
         out.waterfall[t] = percent_b < 0 and fall >= p["knife_atr"] * atr[t]
         out.parabolic[t] = percent_b > 1 and -fall >= p["knife_atr"] * atr[t]
     return out
+
+
+def signals_of_mean_reversion(bars: Bars, p: Params) -> Signals:
+    """The same for the strategy of `docs/strategies.md`."""
+    h, low, c = (np.asarray(bars[name], dtype=float) for name in ("high", "low", "close"))
+    adx = talib.ADX(h, low, c, int(p["adx_period"])).tolist()
+    atr = talib.ATR(h, low, c, int(p["atr_period"])).tolist()
+    bands = talib.BBANDS(c, int(p["bb_period"]), float(p["bb_std"]), float(p["bb_std"]))
+    upper, middle, lower = (band.tolist() for band in bands)
+    close = c.tolist()
+
+    def percent_b(t: int) -> float:
+        width = upper[t] - lower[t]
+        return 0.5 if width == 0 else (close[t] - lower[t]) / width  # NaN where the bands are not defined
+
+    n = len(close)
+    out = Signals([False] * n, [False] * n, atr, [False] * n, [False] * n, [False] * n, [False] * n)
+    lookback = int(p["knife_lookback"])
+    for t in range(n):
+        out.out_long[t] = close[t] >= middle[t] * (1 - 1e-9)
+        out.out_short[t] = close[t] <= middle[t] * (1 + 1e-9)
+        if t < 1 or math.isnan(percent_b(t - 1)) or math.isnan(adx[t]) or math.isnan(atr[t]):
+            continue  # an undefined bar
+        before, now = percent_b(t - 1), percent_b(t)
+        out.long_ok[t] = before < 0 and now >= 0 and adx[t] < p["adx_max"]
+        out.short_ok[t] = before > 1 and now <= 1 and adx[t] < p["adx_max"]
+        if t < lookback:
+            continue
+        fall = close[t - lookback] - close[t]
+        out.waterfall[t] = now < 0 and fall >= p["knife_atr"] * atr[t]
+        out.parabolic[t] = now > 1 and -fall >= p["knife_atr"] * atr[t]
+    return out
+
+
+SIGNALS = {"ema_trend": signals, "mean_reversion": signals_of_mean_reversion}
 
 
 # Entry
@@ -234,9 +295,10 @@ def simulate(  # noqa: C901, PLR0912, PLR0915 - one loop in the order of the pag
     *,
     interval_ms: int,
     funding: Mapping[int, float] | None = None,
+    strategy: str = "ema_trend",
 ) -> dict[str, Any]:
     """The page over `bars` of `interval_ms` each; `funding` maps settlement times (ms) to rates."""
-    p = settings(params)
+    p = settings(params, strategy)
     time: list[int] = np.asarray(bars["timestamp"]).astype(np.int64).tolist()
     opens, highs, lows, closes = (
         np.asarray(bars[name], dtype=float).tolist() for name in ("open", "high", "low", "close")
@@ -244,7 +306,7 @@ def simulate(  # noqa: C901, PLR0912, PLR0915 - one loop in the order of the pag
     n = len(time)
     if n < 2:
         raise ValueError("at least two bars are required")
-    sig = signals(bars, p)
+    sig = SIGNALS[strategy](bars, p)
     series = funding or {}
     trailing_on = p["trail_start_r"] > 0
     maker, taker = p["maker_fee"], p["taker_fee"]
@@ -356,7 +418,7 @@ def simulate(  # noqa: C901, PLR0912, PLR0915 - one loop in the order of the pag
             if reached and s * position.stop >= s * close:
                 position.due = "trailing"
             # d.
-            elif s * close < s * sig.ema[k]:
+            elif sig.out_long[k] if s > 0 else sig.out_short[k]:
                 position.due = "signal"
 
         # Entry, step 4: a resting entry at the close of a later bar.

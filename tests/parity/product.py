@@ -32,6 +32,7 @@ def replay_arguments(
     *,
     funding: Path | None = None,
     interval_minutes: int | None = None,
+    strategy: str | None = None,
 ) -> list[str]:
     """The arguments that name the files and every given parameter."""
     argv = ["replay", "--candles", str(candles), "--council", "off", "--json"]
@@ -39,6 +40,8 @@ def replay_arguments(
         argv += ["--funding", str(funding)]
     if interval_minutes is not None:
         argv += ["--interval", str(interval_minutes)]
+    if strategy is not None:
+        argv += ["--strategy", strategy]
     for name, value in params.items():
         argv += ["--set", f"{name}={value!r}"]
     return argv
@@ -50,9 +53,12 @@ def replay_file(
     *,
     funding: Path | None = None,
     interval_minutes: int | None = None,
+    strategy: str | None = None,
 ) -> dict[str, Any]:
     """The object `replay --json` prints for a candle file; exit code 0 and one object, or the test fails."""
-    code, out, err = run(replay_arguments(candles, params, funding=funding, interval_minutes=interval_minutes))
+    code, out, err = run(
+        replay_arguments(candles, params, funding=funding, interval_minutes=interval_minutes, strategy=strategy)
+    )
     assert code == 0, f"exit code {code}: {err[-2000:]}"
     result = json.loads(out)
     assert isinstance(result, dict)
@@ -66,12 +72,15 @@ def product(
     interval_ms: int,
     funding: Mapping[int, float] | None = None,
     suffix: str = ".parquet",
+    strategy: str | None = None,
 ) -> dict[str, Any]:
     """What `plain.simulate` is asked, asked of the program: the bars go through a candle file."""
     with tempfile.TemporaryDirectory(prefix="parity-") as folder:
         candles = write_candles(Path(folder) / f"BTCUSDT-parity{suffix}", bars)
         rates = None if funding is None else write_funding(Path(folder) / "funding.csv.gz", dict(funding))
-        return replay_file(candles, params, funding=rates, interval_minutes=interval_ms // 60_000)
+        return replay_file(
+            candles, params, funding=rates, interval_minutes=interval_ms // 60_000, strategy=strategy
+        )
 
 
 def refused(argv: list[str]) -> str:

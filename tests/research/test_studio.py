@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 from PIL import Image
 
 from research.studio import Studio
+from tests.research import samples
 from tests.structure import ROOT
 from trading.errors import BadInput, Rejected, Transient
 from trading.model import CandleSeries
@@ -150,6 +152,19 @@ async def test_what_cannot_be_drawn_is_said_and_harms_nobody(studio: Studio) -> 
     with pytest.raises(Rejected, match="cannot be drawn"):
         await studio.paint(equity(first=10**17), "dark")  # in the year 3,170,843
     assert size(await studio.paint(BARS, "dark"))[0] == 1080
+    assert studio.pid == pid
+
+
+async def test_a_report_is_drawn_and_written_beside_the_pictures(studio: Studio) -> None:
+    """By the same process, from bytes that come in pieces; one that is no report harms nobody."""
+    pid = await at_work(studio)
+    content = pickle.dumps(samples.report(), protocol=pickle.HIGHEST_PROTOCOL)
+    pieces = [content[at : at + 50_000] for at in range(0, len(content), 50_000)]
+    chart, workbook = await studio.render(pieces, "light")
+    assert size(chart)[0] >= 1080
+    assert "xl/workbook.xml" in zipfile.ZipFile(io.BytesIO(workbook)).namelist()
+    with pytest.raises(Rejected, match="cannot be drawn"):
+        await studio.render([pickle.dumps("no report")], "dark")
     assert studio.pid == pid
 
 

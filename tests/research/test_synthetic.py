@@ -16,6 +16,7 @@ from research.synthetic import ACT, synthetic, write_candles
 from trading.errors import BadInput
 from trading.exchange.simulated.instruments import KNOWN
 from trading.model import CandleSeries, FloatArray, millis
+from trading.strategy import evaluate
 from trading.strategy.ema_trend import EmaTrend, EmaTrendParameters
 
 PRICES = ("open", "high", "low", "close")
@@ -141,7 +142,7 @@ def test_prices_stay_in_bounds() -> None:
 def test_the_default_strategy_has_something_to_do(symbol: str, seed: int) -> None:
     """After the warm-up: an edge at least every ten bars, a first one soon, and falling knives among them."""
     series = synthetic(symbol, seed=seed, bars=WARM_UP + 1200)
-    signals = EmaTrend(EmaTrendParameters()).evaluate(series)
+    signals = evaluate(EmaTrend(EmaTrendParameters()), series)
     side = signals.side[WARM_UP:]
     knives = ((side > 0) & signals.hazard_long[WARM_UP:]) | ((side < 0) & signals.hazard_short[WARM_UP:])
     assert 100 <= np.count_nonzero(side) <= 240

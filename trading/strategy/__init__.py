@@ -2,22 +2,65 @@
 
 A strategy looks at closed bars only and says, for every bar at once: does it want in and on which side, how far
 away is the stop (R), should an open position leave, and is the bar a falling knife. It knows nothing of orders,
-money or time. No value of row t may depend on a row after t; a test cuts the future off and looks.
+money or time. No value of row t may depend on a row after t; a check cuts the future off and looks.
+
+It says so in pieces. A `Piece` is one array together with the parameters it depends on, so that a search over
+thousands of parameter sets makes each piece once; `evaluate` puts the pieces of one set together.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, ClassVar, Protocol
+from functools import cache, reduce
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from trading.errors import BadInput
+from trading.indicators import Indicators
 from trading.model import BoolArray, CandleSeries, FloatArray, SideArray
 from trading.parameters import Parameters, near
+
+A = TypeVar("A", BoolArray, FloatArray)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece(Generic[A]):
+    """One array of a strategy, one entry per bar, made when it is asked for.
+
+    `key` is its name with the value of every parameter that it depends on: equal keys, equal arrays.
+    """
+
+    key: tuple[Hashable, ...]
+    make: Callable[[Indicators], A]
+
+
+Condition = Piece[BoolArray]
+Measure = Piece[FloatArray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """A strategy with its parameters, as pieces.
+
+    long, short: all must hold for the side to be wanted; an entry is proposed on the bar at which they begin to.
+    stop_distance: R in price, NaN where undefined.
+    exit_long, exit_short: an open position on that side should leave at the next open.
+    hazard_long, hazard_short: the bar is one on which this side must not be entered (the anti-knife).
+    calm: the bar closed back inside the bands: a latched hazard is over.
+    """
+
+    long: tuple[Condition, ...]
+    short: tuple[Condition, ...]
+    stop_distance: Measure
+    exit_long: Condition
+    exit_short: Condition
+    hazard_long: Condition
+    hazard_short: Condition
+    calm: Condition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,9 +102,31 @@ class Strategy(Protocol):
         """The longest look-back in bars; live warm-up history is at least ten times this."""
         ...
 
-    def evaluate(self, candles: CandleSeries) -> Signals:
-        """Signals for every bar; undefined bars (warm-up) are simply not signals."""
+    def rules(self) -> Rules:
+        """What it says, in pieces; undefined bars (warm-up) are simply not signals."""
         ...
+
+
+def evaluate(strategy: Strategy, candles: CandleSeries) -> Signals:
+    """The strategy's signals for every bar of the series."""
+    rules, known = strategy.rules(), Indicators(candles)
+    long_ok, short_ok = (reduce(np.logical_and, (each.make(known) for each in side)) for side in (rules.long, rules.short))
+    return Signals(
+        side=began(long_ok).astype(np.int8) - began(short_ok).astype(np.int8),
+        stop_distance=rules.stop_distance.make(known),
+        exit_long=rules.exit_long.make(known),
+        exit_short=rules.exit_short.make(known),
+        hazard_long=rules.hazard_long.make(known),
+        hazard_short=rules.hazard_short.make(known),
+        calm=rules.calm.make(known),
+    )
+
+
+def began(state: BoolArray) -> BoolArray:
+    """True where a state begins."""
+    result = state.copy()
+    result[1:] &= ~state[:-1]
+    return result
 
 
 @cache

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from trading import indicators
-from trading.model import BoolArray, CandleSeries, FloatArray
+from trading.indicators import Indicators, shifted
+from trading.model import BoolArray, FloatArray
 from trading.parameters import Parameters, param
-from trading.strategy import Signals
+from trading.strategy import Piece, Rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,55 +47,81 @@ class EmaTrend:
         wilder = 2 * max(p.rsi_period, p.adx_period, p.atr_period)
         return max(p.ema_period, wilder, p.bb_period, p.volume_ma_period)
 
-    def evaluate(self, candles: CandleSeries) -> Signals:
-        """Signals for every bar of the series."""
-        p, close = self.p, candles.close
-        ema = indicators.ema(close, p.ema_period)
-        atr = indicators.atr(candles.high, candles.low, close, p.atr_period)
-        upper, _, lower = indicators.bollinger(close, p.bb_period, p.bb_std)
-        band = indicators.percent_b(close, upper, lower)
-        long_ok, short_ok = self._conditions(candles, ema, atr, band)
-        move = p.knife_atr * atr
-        fall = _shifted(close, p.knife_lookback) - close
-        return Signals(
-            side=_edges(long_ok).astype(np.int8) - _edges(short_ok).astype(np.int8),
-            stop_distance=p.sl_atr_multiplier * atr,
-            exit_long=close < ema,
-            exit_short=close > ema,
-            hazard_long=(band < 0) & (fall >= move),
-            hazard_short=(band > 1) & (-fall >= move),
-            calm=(band >= 0) & (band <= 1),
+    def rules(self) -> Rules:
+        """Trend, momentum, strength and volume agree on a bar that can be measured."""
+        p = self.p
+        both = (
+            Piece(("strong", p.adx_period, p.adx_min), self._strong),
+            Piece(("busy", p.volume_ma_period), self._busy),
+            Piece(("measured", p.atr_period, p.bb_period, p.bb_std), self._measured),
+        )
+        knife = (p.atr_period, p.bb_period, p.bb_std, p.knife_lookback, p.knife_atr)
+        return Rules(
+            long=(
+                Piece(("rising above", p.ema_period), self._rising_above),
+                Piece(("rsi below", p.rsi_period, p.rsi_long_max), lambda at: at.rsi(p.rsi_period) < p.rsi_long_max),
+                *both,
+            ),
+            short=(
+                Piece(("falling below", p.ema_period), self._falling_below),
+                Piece(("rsi above", p.rsi_period, p.rsi_short_min), lambda at: at.rsi(p.rsi_period) > p.rsi_short_min),
+                *both,
+            ),
+            stop_distance=Piece(
+                ("atr", p.atr_period, p.sl_atr_multiplier), lambda at: p.sl_atr_multiplier * at.atr(p.atr_period)
+            ),
+            exit_long=Piece(("below ema", p.ema_period), lambda at: at.candles.close < at.ema(p.ema_period)),
+            exit_short=Piece(("above ema", p.ema_period), lambda at: at.candles.close > at.ema(p.ema_period)),
+            hazard_long=Piece(("waterfall", *knife), self._waterfall),
+            hazard_short=Piece(("parabolic", *knife), self._parabolic),
+            calm=Piece(("calm", p.bb_period, p.bb_std), self._calm),
         )
 
-    def _conditions(
-        self, candles: CandleSeries, ema: FloatArray, atr: FloatArray, band: FloatArray
-    ) -> tuple[BoolArray, BoolArray]:
-        p, close = self.p, candles.close
-        rsi = indicators.rsi(close, p.rsi_period)
-        adx = indicators.adx(candles.high, candles.low, close, p.adx_period)
-        mean_volume = indicators.sma(candles.volume, p.volume_ma_period)
-        previous = _shifted(ema, 1)
-        defined = ~np.isnan(previous + ema + rsi + adx + atr + band + mean_volume)
+    def _rising_above(self, at: Indicators) -> BoolArray:
+        ema, close = at.ema(self.p.ema_period), at.candles.close
+        result: BoolArray = (close > ema) & (ema > shifted(ema, 1))
+        return result
+
+    def _falling_below(self, at: Indicators) -> BoolArray:
+        ema, close = at.ema(self.p.ema_period), at.candles.close
+        result: BoolArray = (close < ema) & (ema < shifted(ema, 1))
+        return result
+
+    def _strong(self, at: Indicators) -> BoolArray:
+        result: BoolArray = at.adx(self.p.adx_period) >= self.p.adx_min
+        return result
+
+    def _busy(self, at: Indicators) -> BoolArray:
         # The tolerance absorbs the last digits of a running mean over equal volumes.
-        busy = candles.volume >= mean_volume * (1 - 1e-9) - 1e-9
-        strong = defined & (adx >= p.adx_min) & busy
-        long_ok: BoolArray = strong & (close > ema) & (ema > previous) & (rsi < p.rsi_long_max)
-        short_ok: BoolArray = strong & (close < ema) & (ema < previous) & (rsi > p.rsi_short_min)
-        return long_ok, short_ok
+        mean = at.mean_volume(self.p.volume_ma_period)
+        result: BoolArray = at.candles.volume >= mean * (1 - 1e-9) - 1e-9
+        return result
 
+    def _measured(self, at: Indicators) -> BoolArray:
+        result: BoolArray = ~np.isnan(at.atr(self.p.atr_period) + at.band(self.p.bb_period, self.p.bb_std))
+        return result
 
-def _shifted(values: FloatArray, bars: int) -> FloatArray:
-    """The value `bars` earlier; NaN where there is none."""
-    result: FloatArray = np.full_like(values, np.nan)
-    result[bars:] = values[: len(values) - bars] if bars < len(values) else []
-    return result
+    def _waterfall(self, at: Indicators) -> BoolArray:
+        result: BoolArray = (at.band(self.p.bb_period, self.p.bb_std) < 0) & (self._fall(at) >= self._move(at))
+        return result
 
+    def _parabolic(self, at: Indicators) -> BoolArray:
+        result: BoolArray = (at.band(self.p.bb_period, self.p.bb_std) > 1) & (-self._fall(at) >= self._move(at))
+        return result
 
-def _edges(state: BoolArray) -> BoolArray:
-    """True where a state begins."""
-    result = state.copy()
-    result[1:] &= ~state[:-1]
-    return result
+    def _calm(self, at: Indicators) -> BoolArray:
+        band = at.band(self.p.bb_period, self.p.bb_std)
+        result: BoolArray = (band >= 0) & (band <= 1)
+        return result
+
+    def _fall(self, at: Indicators) -> FloatArray:
+        close = at.candles.close
+        result: FloatArray = shifted(close, self.p.knife_lookback) - close
+        return result
+
+    def _move(self, at: Indicators) -> FloatArray:
+        result: FloatArray = self.p.knife_atr * at.atr(self.p.atr_period)
+        return result
 
 
 STRATEGY = EmaTrend

@@ -1,0 +1,530 @@
+"""The compiled heart of the laboratory: `spec/strategy.md` for one parameter set, and for thousands at once.
+
+Both walks below share the one function that follows an order from its signal to its end (`_follow`), so that what a
+search finds is what a single backtest shows. Shorts are longs on mirrored bars (prices negated, high and low swapped):
+rounding is symmetric, so that one code serves both sides.
+
+Why the search is fast:
+
+- The way from a signal to an exit depends on the bars, the stop, the exits and the trailing, never on equity nor on
+  what let the entry pass. Combinations that agree in those (a *group*) follow each signal once and share its record.
+- What lets an entry pass is a bit a bar: a combination's entries are a few ANDs over 64 bars at a time.
+- Equity is looked at only while a position is open, in a straight loop over one array: closes less the funding that
+  a unit has paid so far (`curve`), of which equity is a linear function between two fills.
+- Drawdown needs a look at single bars only where a trade's extremes could deepen it.
+
+Arrays are C-contiguous: ranges float64 (n, 2) low, high; ends (n, 2) open, close; curves float64 (n); bits uint64
+(rows, words).
+This module is imported by the lab worker and by one-shot commands, never by the bot.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+
+# Rules of an order's way, in this order (float64). `tick` is tick_num / tick_den in whole numbers.
+RULES: Final = (
+    *("entry_offset", "entry_ttl_bars", "runaway_r", "take_profit_r", "trail_start_r", "trail_step_r", "trail_lag_r"),
+    *("tick", "tick_num", "tick_den"),
+)
+_OFFSET, _TTL, _RUNAWAY, _TARGET, _START, _STEP, _LAG, _TICK, _TICK_NUM, _TICK_DEN = range(10)
+# Terms of an account and an instrument, in this order (float64).
+TERMS: Final = (
+    *("initial_equity", "risk_per_trade", "leverage", "max_position_usdt", "maker_fee", "taker_fee", "slippage"),
+    *("min_qty", "min_notional", "step", "step_num", "step_den", "cooldown_bars"),
+)
+_EQUITY, _RISK, _LEVERAGE, _MOST, _MAKER, _TAKER, _SLIP, _MIN_QTY, _MIN_VALUE = range(9)
+_QTY, _QTY_NUM, _QTY_DEN, _COOLDOWN = range(9, 13)
+
+# What became of an order.
+FILLED, EXPIRED, RAN_AWAY, RESTS, NO_PRICE = 0, 1, 2, 3, 4
+# Why a position was closed, in the order of `results.REASONS`; OPEN: it is not.
+STOP, TARGET, TRAILING, SIGNAL, OPEN = 0, 1, 2, 3, 4
+
+# A combination's sums, in this order (float64); `ruined`: the marked equity has been at or below zero.
+SUMS: Final = (
+    *("equity", "returns", "squares", "falls", "drawdown", "trades", "wins", "gains", "losses", "r", "exposed"),
+    *("fees", "funding", "ruined"),
+)
+BLOCKS: Final = 16  # of bars, for the probability of overfitting
+
+# A de Bruijn sequence: its six highest bits after a shift by k differ for every k, and so tell k.
+_SEQUENCE = np.uint64(0x03F79D71B4CB0A89)
+_PLACES = np.zeros(64, np.int64)
+for _shift in range(64):
+    _PLACES[(0x03F79D71B4CB0A89 << _shift & 0xFFFFFFFFFFFFFFFF) >> 58] = _shift
+
+_0, _1, _2, _3, _4, _5, _6 = (np.uint64(place) for place in range(7))  # unsigned: none counts from the end
+
+_compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
+# The same for sums of finite numbers, in any order.
+_summed: Any = njit(
+    cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "nnan", "ninf", "contract", "arcp"}
+)
+
+
+@_compiled
+def _rounded(x, tick, num, den):
+    """The nearest tick, halves away from zero, as the double nearest to the decimal."""
+    ticks = abs(x) / tick
+    count = math.floor(ticks + 0.5 + 1e-9 + 1e-15 * ticks)
+    return math.copysign(count * num / den, x)
+
+
+@_compiled
+def _sized(equity, price, distance, terms):
+    """The quantity of an entry; 0 where it is skipped."""
+    if equity <= 0.0 or distance >= 0.8 / terms[_LEVERAGE] * price:
+        return 0.0
+    margin = 1.0 / terms[_LEVERAGE] + terms[_MAKER] + terms[_TAKER]
+    qty = min(equity * terms[_RISK] / distance, min(terms[_MOST], equity / margin) / price)
+    steps = qty / terms[_QTY]
+    qty = math.floor(steps + 1e-9 + 1e-15 * steps) * terms[_QTY_NUM] / terms[_QTY_DEN]
+    if qty <= 0.0 or qty < terms[_MIN_QTY] or qty * price < terms[_MIN_VALUE]:
+        return 0.0
+    return qty
+
+
+@_compiled
+def _bit(words, row):
+    return (words[row >> 6] >> np.uint64(row & 63)) & np.uint64(1)
+
+
+@_compiled
+def _follow(ranges, ends, leave, signal, sign, r, rules):
+    """An order from the close of its signal bar on. Prices are those of the (mirrored) bars.
+
+    Answers (fate, bar of the fill, bar of the end, reason, limit, first stop, price of the end, stop at the end):
+    an order that was not filled ends with the bar at whose close it was cancelled, or with n while it rests; a
+    position ends with the bar of its exit, or with n while it is open.
+    """
+    n = ranges.shape[0]
+    tick, num, den = rules[_TICK], rules[_TICK_NUM], rules[_TICK_DEN]
+    limit = _rounded(ends[signal, 1] * (1.0 - sign * rules[_OFFSET]), tick, num, den)
+    stop = _rounded(limit - r, tick, num, den)
+    if not (limit * sign > 0.0 and limit != stop and r > 0.0):
+        return NO_PRICE, -1, signal, OPEN, limit, stop, 0.0, stop
+    first_stop = stop
+    lapse, away = signal + np.int64(rules[_TTL]), rules[_RUNAWAY] * r
+
+    fill = signal + 1
+    while True:
+        if fill >= n:
+            return RESTS, -1, n, OPEN, limit, stop, 0.0, stop
+        if ranges[fill, 0] < limit:
+            break
+        if fill == lapse:
+            return EXPIRED, -1, fill, OPEN, limit, stop, 0.0, stop
+        if abs(ends[fill, 1] - limit) > away:
+            return RAN_AWAY, -1, fill, OPEN, limit, stop, 0.0, stop
+        fill += 1
+
+    target = np.inf
+    if rules[_TARGET] > 0.0:
+        target = _rounded(limit + rules[_TARGET] * r, tick, num, den)
+    start, step, lag = rules[_START], rules[_STEP], rules[_LAG]
+    span = r * step
+    out = _next(leave, fill, n)  # the first close at which the strategy wants out
+
+    # The bar of the fill: its range before the fill is not ours, its close is.
+    if ranges[fill, 0] <= stop:
+        return FILLED, fill, fill, STOP, limit, first_stop, min(ends[fill, 0], stop), stop
+    best = max(limit, ends[fill, 1])
+    k = fill
+    while True:
+        # Here a trailing level may have been reached, or it is the fill's bar, or the strategy wants out.
+        due = OPEN
+        higher = np.inf  # a best below this reaches no further level
+        if start > 0.0:
+            steps = math.floor((best - limit) / span + 1e-9)
+            if steps * step >= start - 1e-9:
+                stop = max(stop, _rounded(limit + (steps * step - lag) * r, tick, num, den))
+                # While the stop has not moved, it lies below every low and so below every close.
+                if stop >= ends[k, 1]:
+                    due = TRAILING
+            higher = limit + span * (steps + 1.0 - 2e-9)
+        if due == OPEN and k == out:
+            due = SIGNAL
+        k += 1
+        if k >= n:
+            return FILLED, fill, n, OPEN, limit, first_stop, 0.0, stop
+        if due != OPEN:
+            return FILLED, fill, k, due, limit, first_stop, ends[k, 0], stop
+        ceiling, last = min(target, higher), min(out, n - 1)
+        at, until = np.uint64(k), np.uint64(last)
+        while at < until and ranges[at, _0] > stop and ranges[at, _1] <= ceiling:
+            at += _1
+        k = np.int64(at)
+        if ranges[k, 0] <= stop:
+            return FILLED, fill, k, STOP, limit, first_stop, min(ends[k, 0], stop), stop
+        if ranges[k, 1] > target:
+            return FILLED, fill, k, TARGET, limit, first_stop, target, stop
+        best = max(best, ranges[k, 1])
+
+
+@_compiled
+def _next(bits, row, n):
+    """The first bar from `row` on whose bit is set; n where there is none."""
+    if row >= n:
+        return n
+    place = row >> 6
+    word = bits[place] >> np.uint64(row & 63) << np.uint64(row & 63)
+    while not word:
+        place += 1
+        if place >= bits.shape[0]:
+            return n
+        word = bits[place]
+    lowest = word & (~word + np.uint64(1))
+    return (place << 6) + _PLACES[(lowest * _SEQUENCE) >> np.uint64(58)]
+
+
+@_compiled
+def _edges(bits, long, short, edges, longs):
+    """Where a combination proposes an entry (`edges`), and where that is a long one; both sides at once are none."""
+    before_long = before_short = np.uint64(0)
+    one, top = np.uint64(1), np.uint64(63)
+    for word in range(bits.shape[1]):
+        of_long = bits[long[0], word]
+        for row in long[1:]:
+            of_long &= bits[row, word]
+        of_short = bits[short[0], word]
+        for row in short[1:]:
+            of_short &= bits[row, word]
+        begun_long = of_long & ~((of_long << one) | before_long)
+        begun_short = of_short & ~((of_short << one) | before_short)
+        before_long, before_short = of_long >> top, of_short >> top
+        edges[word] = begun_long ^ begun_short
+        longs[word] = begun_long
+
+
+@_summed
+def _returns(curve, first, last, away):
+    """Sum of the bar returns of [first, last) while a position is open, of their squares, of the losses' squares.
+
+    Equity over quantity is the curve, shifted by `away`. Indices are unsigned: a signed one might count from the end.
+    """
+    total = squares = signed = 0.0
+    one = np.uint64(1)
+    for k in range(np.uint64(first), np.uint64(last)):
+        change = (curve[k] - curve[k - one]) / (curve[k - one] + away)
+        total += change
+        squares += change * change
+        signed += change * abs(change)
+    return total, squares, 0.5 * (squares - signed)
+
+
+@_summed
+def _extremes(curve, first, last):
+    """The lowest and the highest of [first, last), which holds one bar at least."""
+    low = high = curve[first]
+    for k in range(first + 1, last):
+        low = min(low, curve[k])
+        high = max(high, curve[k])
+    return low, high
+
+
+@_compiled
+def _deepened(curve, first, last, cash, qty, base, peak, drawdown):
+    """Peak and deepest drawdown after the closes of [first, last), bar by bar."""
+    for k in range(first, last):
+        equity = cash + qty * (curve[k] - base)
+        if equity > peak:
+            peak = equity
+        elif (peak - equity) / peak > drawdown:
+            drawdown = (peak - equity) / peak
+    return peak, drawdown
+
+
+@_compiled
+def search(
+    first,
+    ranges,
+    ends,
+    curve,
+    paid,
+    bits,
+    leave,
+    risk,
+    rules,
+    terms,
+    longs,
+    shorts,
+    knives,
+    known,
+    places,
+    amounts,
+    sums,
+    blocks,
+):
+    """A group of combinations: one way out, one stop, one set of rules; entries and accounts differ.
+
+    first: the bar from which on entries are proposed and sums are taken. ranges, ends, curve, paid: for longs and for
+    shorts, (2, n, 2) and (2, n); paid is the funding a unit has paid so far.
+    leave: (2, words) bits of the exits. risk: R at every bar. longs, shorts: (m, conditions) rows of bits that must
+    all hold; knives: (m, 2) rows of hazards. terms: (m, 13). known: int32 (2, n), place of a signal's record, -1 where
+    it was not followed yet; cleared here. places int32 (c, 4), amounts float64 (c, 7): room for records.
+    Writes sums (m, 14) and blocks float32 (m, 2, 16). Answers how many signals were followed.
+    """
+    n = ranges.shape[1]
+    words = bits.shape[1]
+    edges = np.empty(words, np.uint64)
+    of_long = np.empty(words, np.uint64)
+    part = (n - first + BLOCKS - 1) // BLOCKS
+    in_block = np.zeros((BLOCKS, 3))
+    followed = 0
+    known[:] = -1
+    for each in range(longs.shape[0]):
+        _edges(bits, longs[each], shorts[each], edges, of_long)
+        term = terms[each]
+        cash = term[_EQUITY]
+        peak, drawdown = cash, 0.0
+        trades = wins = exposed = 0
+        gains = losses = multiples = fees = funding = 0.0
+        ruined = False
+        in_block[:] = 0.0
+        block, block_end = 0, first + part
+        maker, taker, slip, cooldown = term[_MAKER], term[_TAKER], term[_SLIP], np.int64(term[_COOLDOWN])
+        row = first
+        while True:
+            row = _next(edges, row, n)
+            if row >= n:
+                break
+            side = 0 if _bit(of_long, row) else 1
+            if _bit(bits[knives[each, side]], row):
+                row += 1
+                continue
+            place = known[side, row]
+            if place < 0:
+                place = followed
+                followed += 1
+                known[side, row] = place
+                sign = 1.0 - 2.0 * side
+                fate, fill, end, reason, limit, stop, price, _ = _follow(
+                    ranges[side], ends[side], leave[side], row, sign, risk[row], rules
+                )
+                to, amount = places[place], amounts[place]
+                to[0] = fill if fate == FILLED else -1
+                to[1] = row + 1 if fate == NO_PRICE else end
+                to[2] = reason
+                to[3] = fate
+                amount[0] = limit
+                amount[1] = abs(limit - stop)
+                amount[2] = price
+                if fate == FILLED:
+                    low, high = np.inf, -np.inf
+                    if end > fill:
+                        low, high = _extremes(curve[side], fill, end)
+                    amount[3] = limit - paid[side, fill]
+                    amount[4] = low
+                    amount[5] = high
+                    amount[6] = paid[side, min(end, n - 1)] - paid[side, fill]
+            at = np.uint64(place)
+            if places[at, _3] == NO_PRICE:
+                row += 1
+                continue
+            limit, distance = amounts[at, _0], amounts[at, _1]
+            price = abs(limit)
+            qty = _sized(cash, price, distance, term)
+            if qty == 0.0:
+                row += 1
+                continue
+            fill, end = np.int64(places[at, _0]), np.int64(places[at, _1])
+            row = end
+            if fill < 0:
+                continue
+
+            # The position: equity is held + qty * (curve - base) at each of its closes.
+            line = curve[side]
+            base = amounts[at, _3]
+            fee = qty * price * maker
+            before = cash
+            held = cash - fee
+            of_funding = qty * amounts[at, _6]
+            fees += fee
+            funding += of_funding
+            exposed += end - fill
+            if end < n:
+                leaving, rate = amounts[at, _2], maker
+                if places[at, _2] != TARGET:
+                    leaving *= 1.0 - slip if side == 0 else 1.0 + slip
+                    rate = taker
+                of_fee = qty * abs(leaving) * rate
+                gross = qty * (leaving - limit)
+                after = held - of_funding + (gross - of_fee)
+                profit = gross - fee - of_fee - of_funding
+                fees += of_fee
+                trades += 1
+                multiples += profit / (qty * distance)
+                if profit > 0.0:
+                    wins += 1
+                    gains += profit
+                else:
+                    losses += profit
+                    if profit < 0.0:
+                        row = end + cooldown
+            else:
+                after = held + qty * (line[n - 1] - base)
+            cash = after
+
+            # What its closes add: extremes first, because they may spare the bars.
+            low = min(after, held + qty * (amounts[at, _4] - base))
+            high = max(after, held + qty * (amounts[at, _5] - base))
+            if end == fill:
+                low = high = after
+            if high <= peak:  # no new peak: the deepest point is the lowest
+                drawdown = max(drawdown, (peak - low) / peak)
+            elif low <= 0.0 or (high - low) > drawdown * high:
+                peak, drawdown = _deepened(line, fill, end, held, qty, base, peak, drawdown)
+                if after > peak:
+                    peak = after
+                else:
+                    drawdown = max(drawdown, (peak - after) / peak)
+            else:
+                peak = high
+            ruined = ruined or low <= 0.0
+            if ruined:
+                continue
+
+            # Its returns: up to the first close, between the closes, and on the bar of the exit.
+            while fill >= block_end:
+                block += 1
+                block_end += part
+            if end == fill:
+                change = (after - before) / before
+                in_block[block, 0] += change
+                in_block[block, 1] += change * change
+                in_block[block, 2] += min(change, 0.0) ** 2
+                continue
+            away = held / qty - base
+            change = (held + qty * (line[fill] - base) - before) / before
+            total, squares, lost = change, change * change, min(change, 0.0) ** 2
+            since = fill + 1
+            while end > block_end:
+                more, more_squares, more_lost = _returns(line, since, block_end, away)
+                in_block[block, 0] += total + more
+                in_block[block, 1] += squares + more_squares
+                in_block[block, 2] += lost + more_lost
+                total = squares = lost = 0.0
+                since = block_end
+                block += 1
+                block_end += part
+            more, more_squares, more_lost = _returns(line, since, end, away)
+            in_block[block, 0] += total + more
+            in_block[block, 1] += squares + more_squares
+            in_block[block, 2] += lost + more_lost
+            if end < n:
+                if end >= block_end:
+                    block += 1
+                    block_end += part
+                equity = held + qty * (line[end - 1] - base)
+                change = (after - equity) / equity
+                in_block[block, 0] += change
+                in_block[block, 1] += change * change
+                in_block[block, 2] += min(change, 0.0) ** 2
+        row_of = sums[each]
+        row_of[0] = cash
+        total = squares = falls = 0.0
+        for block in range(BLOCKS):
+            total += in_block[block, 0]
+            squares += in_block[block, 1]
+            falls += in_block[block, 2]
+            blocks[each, 0, block] = in_block[block, 0]
+            blocks[each, 1, block] = in_block[block, 1]
+        row_of[1], row_of[2], row_of[3], row_of[4] = total, squares, falls, drawdown
+        row_of[5], row_of[6], row_of[7], row_of[8], row_of[9] = trades, wins, gains, losses, multiples
+        row_of[10], row_of[11], row_of[12], row_of[13] = exposed, fees, funding, 1.0 if ruined else 0.0
+    return followed
+
+
+# One backtest's record of a trade, in this order (float64); bars and codes are whole numbers.
+TRADE: Final = (
+    *("side", "signal", "entry", "exit", "entry_price", "exit_price", "qty", "stop", "pnl", "r", "fees", "funding"),
+    *("slippage", "reason", "last_stop", "target"),
+)
+# What became of the edges that counted.
+GATES: Final = ("edges", "knives", "skipped", "placed", "filled", "expired", "ran_away")
+
+
+@_compiled
+def walk(first, ranges, ends, curve, paid, side_of, leave, hazard, risk, rules, term, trades, equity, exposed, gates):
+    """One combination with everything written down: trades (c, 16), equity and exposed (n), gates (7).
+
+    first: the bar from which on entries are proposed. side_of: int8, the proposed side of every bar; hazard: (2, n)
+    bool. Answers how many trades were closed and whether one is open after the last bar: it stands in the row after
+    them.
+    """
+    n = ranges.shape[1]
+    cash = term[_EQUITY]
+    count = 0
+    row, written = first, 0
+    while row < n:
+        if side_of[row] == 0:
+            row += 1
+            continue
+        gates[0] += 1
+        side = 0 if side_of[row] > 0 else 1
+        if hazard[side, row]:
+            gates[1] += 1
+            row += 1
+            continue
+        sign = 1.0 - 2.0 * side
+        fate, fill, end, reason, limit, stop, leaving, last_stop = _follow(
+            ranges[side], ends[side], leave[side], row, sign, risk[row], rules
+        )
+        price, distance = abs(limit), abs(limit - stop)
+        qty = 0.0
+        if fate != NO_PRICE:
+            qty = _sized(cash, price, distance, term)
+        if qty == 0.0:
+            gates[2] += 1
+            row += 1
+            continue
+        gates[3] += 1
+        if fate != FILLED:
+            if fate == EXPIRED:
+                gates[5] += 1
+            elif fate == RAN_AWAY:
+                gates[6] += 1
+            row = end
+            continue
+        gates[4] += 1
+        equity[written:fill] = cash
+        fee = qty * price * term[_MAKER]
+        held = cash - fee
+        base = limit - paid[side, fill]
+        for k in range(fill, end):
+            equity[k] = held + qty * (curve[side, k] - base)
+            exposed[k] = True
+        written = end
+        trade = trades[count]
+        trade[0], trade[1], trade[2], trade[3] = sign, row, fill, end
+        trade[4], trade[6], trade[7], trade[13], trade[14] = price, qty, sign * stop, reason, sign * last_stop
+        if end >= n:
+            if rules[_TARGET] > 0.0:
+                trade[15] = sign * _rounded(
+                    limit + rules[_TARGET] * risk[row], rules[_TICK], rules[_TICK_NUM], rules[_TICK_DEN]
+                )
+            trade[10], trade[11] = fee, qty * (paid[side, n - 1] - paid[side, fill])
+            return count, True
+        raw = leaving
+        rate = term[_MAKER]
+        if reason != TARGET:
+            leaving *= 1.0 - sign * term[_SLIP]
+            rate = term[_TAKER]
+        paid_fee = qty * abs(leaving) * rate
+        paid_funding = qty * (paid[side, end] - paid[side, fill])
+        profit = qty * (leaving - limit)
+        cash = held - paid_funding + (profit - paid_fee)
+        profit = profit - fee - paid_fee - paid_funding
+        trade[5], trade[8], trade[9] = abs(leaving), profit, profit / (qty * distance)
+        trade[10], trade[11], trade[12] = fee + paid_fee, paid_funding, qty * (raw - leaving)
+        count += 1
+        row = end
+        if profit < 0.0:
+            row = end + np.int64(term[_COOLDOWN])
+    equity[written:] = cash
+    return count, False

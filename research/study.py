@@ -1,0 +1,374 @@
+"""A study done whole: walked, searched or walked forward, then held against everything that speaks for and against it.
+
+This is what the laboratory's process and the one-shot commands run. Nothing here knows where the bars came from, and
+nothing decides anything about trading.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from research.backtest import backtest
+from research.candles import CandleFile
+from research.grid import Grid, Sums, search
+from research.ground import Ground
+from research.results import GridTable, Report, Result, WalkForward
+from research.significance import buy_and_hold
+from research.verdict import Searched, gather, judge
+from research.walkforward import walk_forward
+from trading.errors import BadInput
+from trading.laboratory import OBJECTIVES, Finding, Progress, Study, Verdict
+
+SHOWN: Final = 20  # parameter sets of a grid that a finding names
+KEPT: Final = "search.npz"
+_SAVE_SECONDS: Final = 5.0
+_LIBRARIES: Final = ("numpy", "numba", "TA-Lib", "vectorbt", "pandas")
+
+Funding = Mapping[int, Decimal]
+Tell = Callable[[Progress], None]
+Seek = Callable[..., Sums]
+
+
+def do(
+    study: Study,
+    file: CandleFile,
+    funding: Funding | None,
+    *,
+    made_up: bool,
+    trials: int,
+    tell: Tell,
+    folder: Path,
+    jobs: int,
+    stopped: Callable[[], bool] = lambda: False,
+    seek: Seek = search,
+) -> Report:
+    """The whole answer. `folder`: where a search keeps what it has done, to be taken up again.
+
+    trials: parameter sets tried on these bars, this study's own included. `BadInput`: ask differently.
+    """
+    began = time.monotonic()
+    if study.objective not in OBJECTIVES:
+        raise BadInput(f"objective {study.objective[:40]!r} is not known: one of {', '.join(OBJECTIVES)}")
+    work = _Work(study, file, funding, tell, folder, jobs, stopped, seek)
+    found = work.found()
+    tell(Progress(stage="second opinion"))
+    statistics, dissent = _second_opinion(found.result, funding, found.walk)
+    tell(Progress(stage="evidence"))
+    evidence = gather(
+        found.result, trials=max(trials, 1), searched=found.searched, walk=found.walk, second_opinion=dissent
+    )
+    return Report(
+        study=study,
+        result=found.result,
+        hold=buy_and_hold(found.result.series, float(study.values["initial_equity"])),
+        evidence=evidence,
+        verdict=_said(judge(found.result, evidence), found.grid),
+        made_up=made_up,
+        seconds=time.monotonic() - began,
+        params_fingerprint=params_fingerprint(study),
+        data_fingerprint=data_fingerprint(file, funding),
+        grid=found.grid,
+        walk=found.walk,
+        statistics=statistics,
+        versions=versions(),
+        notes=_notes(study, found.walk),
+    )
+
+
+def finding(report: Report) -> Finding:
+    """The small part of a report: what the chat says and lists."""
+    evidence, series, rows = report.evidence, report.result.series, tested(report)
+    before = report.hold.equity[rows.start - 1] if rows.start else float(report.study.values["initial_equity"])
+    held = report.hold.equity[rows.start : rows.stop] / before
+    peak = np.maximum(np.maximum.accumulate(held), 1.0)
+    return Finding(
+        study=report.study,
+        verdict=report.verdict,
+        metrics=dict(report.result.metrics),
+        hold_return=float(held[-1]) - 1.0,
+        hold_drawdown=float(np.max(1.0 - held / peak)),
+        gross=evidence.gross,
+        fees=evidence.fees,
+        funding=evidence.funding,
+        slippage=evidence.slippage,
+        out_of_sample=evidence.out_of_sample,
+        trials=evidence.trials,
+        first=int(series.timestamp[rows.start]),
+        last=int(series.timestamp[rows.stop - 1]),
+        bars=len(rows),
+        params_fingerprint=report.params_fingerprint,
+        data_fingerprint=report.data_fingerprint,
+        made_up=report.made_up,
+        seconds=report.seconds,
+        chosen=chosen_of(report),
+        rows=rows_of(report, SHOWN),
+    )
+
+
+def tested(report: Report) -> range:
+    """The rows of the series that the result is about: all of them, or those a walk-forward traded."""
+    if report.walk is None:
+        return range(len(report.result.series))
+    return range(int(report.walk.rows[0]), int(report.walk.rows[-1]) + 1)
+
+
+def chosen_of(report: Report) -> dict[str, float]:
+    """The parameters that a search or the last fold of a walk-forward has chosen; none for a backtest."""
+    if report.grid is not None:
+        return row_of(report.grid, int(report.grid.order[0]), report.study.values)[0]
+    return dict(report.walk.folds[-1].chosen) if report.walk is not None else {}
+
+
+def rows_of(report: Report, count: int) -> tuple[tuple[dict[str, Any], dict[str, float | int | None]], ...]:
+    """(parameters, metrics) of the best sets of a grid, the best first; or of each fold."""
+    if report.grid is not None:
+        return tuple(row_of(report.grid, int(row), report.study.values) for row in report.grid.order[:count])
+    if report.walk is not None:
+        return tuple((dict(fold.chosen), dict(fold.test)) for fold in report.walk.folds)
+    return ()
+
+
+def row_of(
+    table: GridTable, row: int, values: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, float | int | None]]:
+    """One combination: its parameters and its metrics."""
+    params = {
+        name: int(value) if isinstance(values[name], int) else float(value)
+        for name, value in zip(table.names, table.values[row], strict=True)
+    }
+    return params, {name: _plain(name, float(column[row])) for name, column in table.metrics.items()}
+
+
+def _plain(name: str, value: float) -> float | int | None:
+    if np.isnan(value):
+        return None
+    return int(value) if name == "trades" else value
+
+
+def op_config(report: Report) -> dict[str, Any]:
+    """What a search found, for a file: the best parameters, all values with them, and how far to believe it."""
+    table = report.grid
+    if table is None:
+        raise BadInput("only a grid search chooses parameters")
+    params, figures = row_of(table, int(table.order[0]), report.study.values)
+    return {
+        "symbol": report.study.symbol,
+        "interval": report.study.interval,
+        "strategy": report.study.strategy,
+        "objective": report.study.objective,
+        "params": params,
+        "values": {**report.study.values, **params},
+        "metrics": figures,
+        "verdict": {"word": report.verdict.word, "reasons": list(report.verdict.reasons)},
+        "combinations": table.combinations,
+        "evaluated": table.evaluated,
+        "candles": {"first": _first(report), "rows": len(report.result.series), "data": report.data_fingerprint},
+        "made_up": report.made_up,
+    }
+
+
+def _first(report: Report) -> int:
+    return int(report.result.series.timestamp[0])
+
+
+# Doing it
+
+
+class _Found:
+    """What a study's own work gives: the result that is shown, and where it comes from."""
+
+    def __init__(
+        self,
+        result: Result,
+        grid: GridTable | None = None,
+        searched: Searched | None = None,
+        walk: WalkForward | None = None,
+    ) -> None:
+        self.result = result
+        self.grid = grid
+        self.searched = searched
+        self.walk = walk
+
+
+class _Work:
+    """One study's own work, by its kind."""
+
+    def __init__(
+        self,
+        study: Study,
+        file: CandleFile,
+        funding: Funding | None,
+        tell: Tell,
+        folder: Path,
+        jobs: int,
+        stopped: Callable[[], bool],
+        seek: Seek,
+    ) -> None:
+        self._study = study
+        self._file = file
+        self._funding = funding
+        self._tell = tell
+        self._folder = folder
+        self._jobs = jobs
+        self._stopped = stopped
+        self._seek = seek
+
+    def found(self) -> _Found:
+        """The result with what it was chosen from."""
+        kinds = {"backtest": self._backtest, "optimize": self._optimize, "walkforward": self._walk_forward}
+        return kinds[self._study.kind]()
+
+    def _grid(self) -> Grid:
+        return Grid(strategy=self._study.strategy, values=dict(self._study.values), axes=self._study.grid)
+
+    def _result(self, values: Mapping[str, Any]) -> Result:
+        return backtest(
+            self._file.series, self._study.strategy, values, self._funding, sha256=self._file.sha256 or None
+        )
+
+    def _backtest(self) -> _Found:
+        self._tell(Progress(stage="backtest", total=len(self._file.series)))
+        return _Found(self._result(self._study.values))
+
+    def _optimize(self) -> _Found:
+        grid = self._grid()
+        series = self._file.series
+        sums = Sums.empty(grid, len(series), series.interval)
+        kept, data = self._folder / KEPT, data_fingerprint(self._file, self._funding)
+        known = sums.resume(kept, data)
+        meter = _Meter("search", grid.combinations, self._tell, known)
+        saved = time.monotonic()
+
+        def told(done: int) -> None:
+            nonlocal saved
+            meter.at(done)
+            if time.monotonic() - saved > _SAVE_SECONDS:
+                sums.save(kept, data)
+                saved = time.monotonic()
+
+        try:
+            self._seek(
+                Ground.of(series, self._funding),
+                grid,
+                jobs=self._jobs,
+                known=sums,
+                tell=told,
+                stopped=self._stopped,
+            )
+        finally:
+            if not sums.done.all():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                sums.save(kept, data)
+        if not sums.done.any():
+            raise KeyboardInterrupt
+        if sums.done.all():
+            kept.unlink(missing_ok=True)
+        table = sums.table(self._study.objective, meter.seconds)
+        numbers = np.flatnonzero(sums.done)
+        searched = Searched.of(sums, lambda number: self._result(grid.chosen(number)))
+        if self._study.folds and not self._stopped():
+            forward = self._walk_forward()
+            return _Found(forward.result, table, searched, forward.walk)
+        return _Found(self._result(grid.chosen(int(numbers[table.order[0]]))), table, searched)
+
+    def _walk_forward(self) -> _Found:
+        """The joined whole of the tests: nothing in it was chosen on the bars it shows."""
+        grid, folds = self._grid(), self._study.folds
+        meter = _Meter("walk-forward", grid.combinations * folds, self._tell, 0)
+        walk, joined = walk_forward(
+            self._file.series,
+            grid,
+            folds,
+            self._study.objective,
+            self._funding,
+            jobs=self._jobs,
+            tell=lambda fold, done: meter.at(fold * grid.combinations + done),
+            stopped=self._stopped,
+            seek=self._seek,
+        )
+        return _Found(joined, walk=walk)
+
+
+class _Meter:
+    """Tells how far a search is, with its rate since it began and what that means for the rest."""
+
+    def __init__(self, stage: str, total: int, tell: Tell, known: int) -> None:
+        self._stage = stage
+        self._total = total
+        self._tell = tell
+        self._known = known
+        self._began = time.monotonic()
+        self.at(known)
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._began
+
+    def at(self, done: int) -> None:
+        """So many are done."""
+        rate = (done - self._known) / self.seconds if self.seconds > 0 and done > self._known else None
+        remaining = (self._total - done) / rate if rate else None
+        self._tell(Progress(stage=self._stage, done=done, total=self._total, rate=rate, remaining=remaining))
+
+
+# Beside it
+
+
+def _second_opinion(
+    result: Result, funding: Funding | None, walk: WalkForward | None
+) -> tuple[tuple[tuple[str, str], ...], str | None]:
+    """vectorbt's books of the same fills. A walk-forward's joined whole is none that fills alone could tell."""
+    if walk is not None:
+        return (), None
+    from research.accountant import second_opinion
+
+    return second_opinion(result, funding)
+
+
+def _said(verdict: Verdict, grid: GridTable | None) -> Verdict:
+    """A search that was stopped says so first."""
+    if grid is None or grid.evaluated == grid.combinations:
+        return verdict
+    stopped = f"stopped after {grid.evaluated:,} of {grid.combinations:,}"
+    word = "NOT PROVEN" if verdict.word == "PROVEN" else verdict.word
+    return replace(verdict, word=word, reasons=(stopped, *verdict.reasons))
+
+
+def _notes(study: Study, walk: WalkForward | None) -> tuple[str, ...]:
+    notes = ["Liquidation, partial fills and the exchange's outages are not modelled."]
+    if walk is not None:
+        notes.append(f"Embargo between choosing and trading: {walk.embargo} bars. Training grows with every fold.")
+    if study.kind == "optimize":
+        notes.append(f"Shown is the best of {study.combinations:,} sets by {study.objective}, chosen on these bars.")
+    return tuple(notes)
+
+
+def params_fingerprint(study: Study) -> str:
+    """Of every parameter with its value, the grid's included."""
+    parts = [study.strategy, {name: float(value) for name, value in study.values.items()}, study.grid]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def data_fingerprint(file: CandleFile, funding: Funding | None) -> str:
+    """Of the bars and of the funding that was given."""
+    rates = sorted((at, str(rate)) for at, rate in (funding or {}).items())
+    parts = [file.series.symbol, str(file.series.interval), file.first, file.last, file.rows, file.sha256, rates]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def versions() -> tuple[tuple[str, str], ...]:
+    """What reckoned it."""
+    found = [("Python", platform.python_version())]
+    return (*found, *((name, importlib.metadata.version(name)) for name in _LIBRARIES))

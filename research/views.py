@@ -1,0 +1,205 @@
+"""A report seen from one side, for workbook and charts alike: months, time in the market, the landscape of a grid.
+
+Everything here is reckoned from a `Report` and from nothing else. Shares are fractions, undefined is NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from research.results import GridTable, Result
+from trading.model import BoolArray, FloatArray, IntArray, SideArray
+
+METRIC_OF: Final = {"sharpe": "sharpe", "return": "total_return", "calmar": "calmar", "expectancy": "expectancy_r"}
+_ROWS_OF_BUCKET: Final = 5  # the first, and the lowest and highest of two curves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Months:
+    """Returns by calendar month (UTC): `values` has a row per year and 12 columns, `totals` one entry per year.
+
+    A month without a bar is NaN, and so is what began without money.
+    """
+
+    years: tuple[int, ...]
+    values: FloatArray
+    totals: FloatArray
+
+
+def month_numbers(time: IntArray) -> IntArray:
+    """Months since January 1970 of times in ms UTC."""
+    return time.astype("datetime64[ms]").astype("datetime64[M]").astype(np.int64)
+
+
+def months_of(time: IntArray, equity: FloatArray, start: float) -> Months:
+    """The returns of a curve by month; `time` are the open times of its bars, `start` the equity before them."""
+    numbers = month_numbers(time)
+    ends = np.append(np.flatnonzero(np.diff(numbers)), len(numbers) - 1)
+    first, last = int(numbers[0]) // 12, int(numbers[-1]) // 12
+    values = np.full((last - first + 1, 12), np.nan)
+    found = numbers[ends]
+    values[found // 12 - first, found % 12] = _growth(equity[ends], start)
+    closing = np.append(np.flatnonzero(np.diff(numbers // 12)), len(numbers) - 1)
+    totals = np.full(last - first + 1, np.nan)
+    totals[numbers[closing] // 12 - first] = _growth(equity[closing], start)
+    return Months(years=tuple(range(1970 + first, 1971 + last)), values=values, totals=totals)
+
+
+def _growth(ends: FloatArray, start: float) -> FloatArray:
+    """Each entry over the one before it, less one; NaN where there was nothing to grow."""
+    before = np.concatenate(([start], ends[:-1]))
+    share = np.divide(ends, before, out=np.full(len(ends), np.nan), where=before > 0)
+    return np.asarray(share - 1.0, np.float64)
+
+
+def sides_of(result: Result) -> SideArray:
+    """+1, -1 or 0 for every bar: the side of the position with which it closes."""
+    change = np.zeros(len(result.series) + 1, np.int64)
+    trades = result.trades
+    np.add.at(change, trades.entry, trades.side)
+    np.subtract.at(change, trades.exit, trades.side)
+    held = result.open_position
+    if held is not None:
+        row = int(np.searchsorted(result.series.timestamp, int(held["entry_time"])))
+        change[row] += 1 if held["side"] == "long" else -1
+    return np.cumsum(change[:-1]).astype(np.int8)
+
+
+def kept_rows(curves: tuple[FloatArray, ...], most: int, always: tuple[int, ...] = ()) -> IntArray:
+    """At most about `most` rows: of each bucket the first and where each curve is lowest and highest, and the last.
+
+    `always`: rows that are kept whatever they are.
+    """
+    count = len(curves[0])
+    if count <= most:
+        return np.arange(count, dtype=np.int64)
+    size = -(-count * (1 + 2 * len(curves)) // (most - len(always) - 1))
+    starts = np.arange(0, count, size, dtype=np.int64)
+    rows = [starts, np.array([*always, count - 1], np.int64)]
+    for curve in curves:
+        whole = np.pad(curve, (0, len(starts) * size - count), constant_values=np.nan).reshape(-1, size)
+        rows.append(starts + _arg(whole, np.inf, lowest=True))
+        rows.append(starts + _arg(whole, -np.inf, lowest=False))
+    found = np.unique(np.concatenate(rows))
+    return found[(found >= 0) & (found < count)]
+
+
+def _arg(values: FloatArray, instead: float, *, lowest: bool) -> IntArray:
+    """Where each row is lowest or highest; what is undefined counts as `instead`."""
+    known = np.where(np.isfinite(values), values, instead)
+    found: IntArray = known.argmin(axis=1) if lowest else known.argmax(axis=1)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Landscape:
+    """A grid's objective over two of its axes, the best over all the others: `values[row, column]`, NaN undefined.
+
+    With one axis there is one row without a name. `best`: row and column of the best set, None without one.
+    `others`: the axes over which the best was taken.
+    """
+
+    row_name: str
+    column_name: str
+    rows: tuple[float, ...]
+    columns: tuple[float, ...]
+    values: FloatArray
+    best: tuple[int, int] | None
+    others: tuple[str, ...]
+
+
+def landscape(grid: GridTable) -> Landscape:
+    """The grid over the two axes along which the objective differs most."""
+    axes = telling_axes(grid)
+    objective = grid.metrics[METRIC_OF[grid.objective]]
+    column = axes[0]
+    row = axes[1] if len(axes) > 1 else None
+    rows = (0.0,) if row is None else grid.axes[row]
+    at_row = np.zeros(len(objective), np.int64) if row is None else _places(grid, row)
+    values = np.full((len(rows), len(grid.axes[column])), -np.inf)
+    known = np.isfinite(objective)
+    np.maximum.at(values, (at_row[known], _places(grid, column)[known]), objective[known])
+    values[np.isinf(values)] = np.nan
+    best = None
+    if known.any():
+        top = int(grid.order[0])
+        best = int(at_row[top]), int(_places(grid, column)[top])
+    return Landscape(
+        row_name="" if row is None else grid.names[row],
+        column_name=grid.names[column],
+        rows=rows,
+        columns=grid.axes[column],
+        values=values,
+        best=best,
+        others=tuple(name for at, name in enumerate(grid.names) if at not in (row, column)),
+    )
+
+
+def telling_axes(grid: GridTable) -> list[int]:
+    """Up to two axes, the one with more values first: those whose mean objective varies most along them."""
+    objective = grid.metrics[METRIC_OF[grid.objective]]
+    known = np.isfinite(objective)
+    effect = [_effect(grid, axis, objective, known) for axis in range(len(grid.axes))]
+    ranked = sorted(range(len(effect)), key=lambda axis: (-(len(grid.axes[axis]) > 1), -effect[axis], axis))
+    return sorted(ranked[:2], key=lambda axis: -len(grid.axes[axis]))
+
+
+def _effect(grid: GridTable, axis: int, objective: FloatArray, known: BoolArray) -> float:
+    """The variance of the objective's mean along one axis."""
+    places, count = _places(grid, axis)[known], len(grid.axes[axis])
+    sizes = np.bincount(places, minlength=count)
+    means = np.bincount(places, weights=objective[known], minlength=count)[sizes > 0] / sizes[sizes > 0]
+    return float(means.var()) if len(means) > 1 else 0.0
+
+
+def _places(grid: GridTable, axis: int) -> IntArray:
+    """Which of the axis' values each row has: the nearest one."""
+    values = np.asarray(grid.axes[axis], np.float64)
+    order = np.argsort(values)
+    middles = (values[order][1:] + values[order][:-1]) / 2
+    return np.asarray(order[np.searchsorted(middles, grid.values[:, axis])], np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """What closed trades brought and cost, USDT: net is gross less all the rest."""
+
+    trades: int
+    gross: float
+    fees: float
+    funding: float
+    slippage: float
+    net: float
+
+
+def gross_of(result: Result) -> FloatArray:
+    """Profit of each trade before fees, funding and slippage."""
+    trades = result.trades
+    return trades.pnl + trades.fees + trades.funding + trades.slippage
+
+
+def books_of(result: Result, rows: BoolArray | slice = slice(None)) -> Books:
+    """The books of all trades, or of some."""
+    trades = result.trades
+    return Books(
+        trades=len(trades.pnl[rows]),
+        gross=float(gross_of(result)[rows].sum()),
+        fees=float(trades.fees[rows].sum()),
+        funding=float(trades.funding[rows].sum()),
+        slippage=float(trades.slippage[rows].sum()),
+        net=float(trades.pnl[rows].sum()),
+    )
+
+
+def bar_ms(result: Result) -> int:
+    """The length of a bar in ms."""
+    return round(result.series.interval.total_seconds() * 1000)
+
+
+def first_and_last(result: Result) -> tuple[int, int]:
+    """When the first bar opened and when the last one closed, ms UTC."""
+    stamps = result.series.timestamp
+    return int(stamps[0]), int(stamps[-1]) + bar_ms(result)

@@ -1,0 +1,1 @@
+"""What the laboratory is measured against."""
