@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from research.fetch import Fetched
     from research.report import Outcome
     from research.results import Report, Result
-    from research.sources import Origin
+    from research.sources import CandleSource, Origin
+    from research.studio import Studio
     from research.study import Seek
     from storage.database import Database
     from storage.journal import SqlJournal
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from trading.exchange.simulated.pace import WirePace
     from trading.exchange.simulated.service import PaperExchange
     from trading.exchange.simulated.venue import Venue
-    from trading.laboratory import Kind, Progress, Study
+    from trading.laboratory import Kind, Laboratory, Progress, Study
     from trading.model import Candle, CandleSeries, Instrument
     from trading.portfolio import Book
     from trading.ports import BarsClosed, Broker, Clock, Council, Journal, MarketData, Pace
@@ -222,6 +223,7 @@ class Plan:
     council_mode: str
     files: tuple[CandleFile, ...]
     funding: Mapping[str, Mapping[int, Decimal]]
+    funding_files: Mapping[str, Path]
 
     @property
     def instruments(self) -> dict[str, Instrument]:
@@ -259,11 +261,13 @@ class Plan:
 def make_plan(args: argparse.Namespace, settings: Settings) -> Plan:
     """Read the configuration and the files that the arguments name; everything wrong is refused here."""
     from bot.settings import read_config
+    from research.candles import load_funding
 
-    shipped = read_config(config_file())
-    files = load_files(args, shipped.instruments)
-    symbols = tuple(file.series.symbol for file in files) or shipped.symbols
-    config = configured(args, shipped, symbols)
+    written = read_config(config_file())
+    files = load_files(args, written.instruments)
+    symbols = tuple(file.series.symbol for file in files) or written.symbols
+    config = configured(args, written, symbols)
+    funding = funding_files(args.funding, symbols)
     asked: str | None = getattr(args, "council", None)
     chosen = asked if asked is not None else settings.council_mode or config.council_mode
     return Plan(
@@ -272,7 +276,8 @@ def make_plan(args: argparse.Namespace, settings: Settings) -> Plan:
         config=config,
         council_mode=council_mode(chosen),
         files=files,
-        funding=load_fundings(args.funding, symbols),
+        funding={symbol: load_funding(path) for symbol, path in funding.items()},
+        funding_files=funding,
     )
 
 
@@ -335,16 +340,14 @@ def known_symbol(symbol: str, known: Mapping[str, Instrument]) -> str:
     return symbol
 
 
-def load_fundings(words: Sequence[str], symbols: tuple[str, ...]) -> dict[str, dict[int, Decimal]]:
-    """Funding series by symbol."""
-    from research.candles import load_funding
-
-    tables: dict[str, dict[int, Decimal]] = {}
+def funding_files(words: Sequence[str], symbols: tuple[str, ...]) -> dict[str, Path]:
+    """Files of funding series by symbol."""
+    files: dict[str, Path] = {}
     for word in words:
         head, mark, tail = word.partition("=")
         symbol = head if mark and head in symbols else symbols[0]
-        tables[symbol] = load_funding(Path(tail if symbol == head else word))
-    return tables
+        files[symbol] = Path(tail if symbol == head else word)
+    return files
 
 
 # ------------------------------------------------------------------------------------------ what is plugged together
@@ -626,7 +629,7 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, li
         stack.push_async_callback(database.close)
         print(f"Chat: {chat.shown}  (Ctrl-C leaves, the next start carries on)", file=sys.stderr, flush=True)
         link = open_link(plan, settings, paper, stack)
-        building = open_building(settings, chat, database, stack)
+        building = open_building(plan, settings, chat, database, stack)
         place = Place(plan=plan, settings=settings, speed=speed, building=building)
         met = await unless(stop, met_in_time(place, link))
         if met is None:
@@ -1123,9 +1126,9 @@ async def warmed_up(
 
 
 def open_building(
-    settings: Settings, chat: Chat, database: Database, stack: contextlib.AsyncExitStack
+    plan: Plan, settings: Settings, chat: Chat, database: Database, stack: contextlib.AsyncExitStack
 ) -> Building:
-    """The bot's token and people, the painter of charts, the log that can be asked for."""
+    """The bot's token and people, the painter of charts, the laboratory, the log that can be asked for."""
     from bot.access import AllowList
     from bot.office import Building
     from bot.telegram import Redaction
@@ -1142,21 +1145,69 @@ def open_building(
     file = database_file(url) if url.get_backend_name() == "sqlite" else None
     studio = Studio()
     stack.push_async_callback(studio.close)
+    folder = file.parent if file else settings.data_dir
+    laboratory = open_laboratory(plan, settings, database, studio, folder / "research", stack)
     return Building(
         database=database,
         file=file,
-        folder=file.parent if file else settings.data_dir,
+        folder=folder,
         token=chat.token,
         api_url=chat.api_url,
         paced=not chat.embedded,
         allowed=AllowList(chat.owner, settings.telegram_operators, settings.telegram_viewers),
         painter=studio,
         painter_state=lambda: (True, "ready" if studio.pid else "starts with the first chart"),
+        laboratory=laboratory,
         log=log,
         redact=redact,
         zone=settings.zone,
         wall=wall_time,
     )
+
+
+def open_laboratory(
+    plan: Plan,
+    settings: Settings,
+    database: Database,
+    studio: Studio,
+    folder: Path,
+    stack: contextlib.AsyncExitStack,
+) -> Laboratory:
+    """Backtests and searches for the chat, in a process of their own; what they found is kept in `folder`."""
+    from research.desk import Desk
+    from research.lab import Lab
+    from storage.runs import Runs
+
+    desk = Desk(
+        lab=Lab(),
+        renderer=studio,
+        runs=Runs(database, folder),
+        source=candle_source(plan, settings),
+        folder=folder,
+        wall=wall_time,
+        theme=plan.config.chat.theme,
+    )
+    stack.push_async_callback(desk.close)
+    return desk
+
+
+def candle_source(plan: Plan, settings: Settings) -> CandleSource:
+    """Where a study's bars come from: the files that are traded, a market's own past, or the made-up history."""
+    from research.fetch import fetch
+    from research.sources import ArchiveSource, FileSource, FirstOf, MadeUpSource
+    from storage.archive import CandleArchive
+
+    if plan.files:
+        return FileSource(files=plan.files, funding=plan.funding_files)
+    archive = CandleArchive(settings.data_dir)
+    if settings.own_exchange and settings.feed == "synthetic":
+        return FirstOf(ArchiveSource(archive=archive), MadeUpSource(seed=plan.config.market.seed))
+
+    async def brought(symbol: str, interval: int, days: int, tell: Callable[[Progress], None]) -> None:
+        with contextlib.closing(market_history(settings)) as source:
+            await fetch(source, archive, symbol, interval, days, tell)
+
+    return ArchiveSource(archive=archive, fetch=brought)
 
 
 def make_office(place: Place, link: Link, journal: SqlJournal, trader: Trader, seat: Seat) -> Office:
@@ -1172,6 +1223,7 @@ def make_office(place: Place, link: Link, journal: SqlJournal, trader: Trader, s
         journal=journal,
         trader=trader,
         prices=link.floor.market,
+        laboratory=place.building.laboratory,
         clock=link.clock,
         streams=lambda: streams(link, trader),
         fingerprint=place.plan.fingerprint,
@@ -1417,7 +1469,7 @@ def done_study(
         file,
         funding,
         made_up=made_up,
-        trials=study.combinations,
+        trials=study.chosen_from,
         tell=tell,
         folder=folder,
         jobs=jobs,
@@ -1633,6 +1685,8 @@ def progress_told() -> Iterator[Callable[[Progress], None]]:
 
 def progress_line(progress: Progress) -> str:
     """One line about a stage."""
+    if not progress.total:
+        return progress.stage
     rate = f", {progress.rate:,.0f}/s" if progress.rate else ""
     left = f", {progress.remaining:.0f} s left" if progress.remaining else ""
     return f"{progress.stage}: {progress.done:,} of {progress.total:,}{rate}{left}"

@@ -71,25 +71,6 @@ class _Job:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
-class Shut:
-    """The laboratory of a program that was put together without one."""
-
-    async def find(self, study: Study, tell: Callable[[Progress], None]) -> Found:
-        """Not now."""
-        raise Transient("the laboratory is not open in this program")
-
-    async def runs(self, count: int) -> Sequence[tuple[int, int, Finding]]:
-        """None."""
-        return ()
-
-    async def run(self, number: int) -> Finding | None:
-        """None."""
-        return None
-
-    def warm(self) -> None:
-        """There is nothing to get ready."""
-
-
 class Jobs:
     """One account's. `recipients` hear of finished optimisations, `owners` among them may take one over."""
 

@@ -21,7 +21,7 @@ from bot.cards import PUSHED, Look
 from bot.commands import COMMANDS
 from bot.conversation import Conversation
 from bot.courier import Pace
-from bot.jobs import Jobs, Shut
+from bot.jobs import Jobs
 from bot.ports import Desk, Prices, Trader
 from bot.scheduler import Chores, DailyReport, Scheduler
 from bot.settings import TradingConfig
@@ -63,6 +63,7 @@ class Building:
     allowed: AllowList
     painter: Painter
     painter_state: Callable[[], tuple[bool, str]]
+    laboratory: Laboratory
     log: LogRing
     redact: Redaction
     zone: tzinfo
@@ -89,7 +90,7 @@ class Office:
         journal: SqlJournal,
         trader: Trader,
         prices: Prices,
-        laboratory: Laboratory | None = None,
+        laboratory: Laboratory,
         clock: Clock,
         streams: Callable[[], Sequence[Row]],
         fingerprint: str,
@@ -159,7 +160,6 @@ class Office:
             real_time=real_time,
             fingerprint=fingerprint,
         )
-        laboratory = laboratory or Shut()
         studies = Studies(config, overlay, trader.status)
         self.jobs = Jobs(
             laboratory=laboratory,

@@ -108,9 +108,7 @@ class Desk:
         """End the laboratory's process. The renderer is somebody else's."""
         await self._lab.close()
 
-    async def _answered(
-        self, study: Study, origin: Origin, asked: Identity, tell: Callable[[Progress], None]
-    ) -> Found:
+    async def _answered(self, study: Study, origin: Origin, asked: Identity, tell: Callable[[Progress], None]) -> Found:
         """In its turn: somebody else may have asked the same meanwhile."""
         if (run := await self._runs.known(asked)) is not None:
             return _found(run)

@@ -58,7 +58,7 @@ _PLACES = np.zeros(64, np.int64)
 for _shift in range(64):
     _PLACES[(0x03F79D71B4CB0A89 << _shift & 0xFFFFFFFFFFFFFFFF) >> 58] = _shift
 
-_0, _1, _2, _3, _4, _5, _6 = (np.uint64(place) for place in range(7))  # unsigned: none counts from the end
+_0, _1, _2, _3, _4, _5, _6, _7 = (np.uint64(place) for place in range(8))  # unsigned: none counts from the end
 
 _compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
 # The same for sums of finite numbers, in any order.
@@ -78,7 +78,7 @@ def _rounded(x, tick, num, den):
 @_compiled
 def _sized(equity, price, distance, terms):
     """The quantity of an entry; 0 where it is skipped."""
-    if equity <= 0.0 or distance >= 0.8 / terms[_LEVERAGE] * price:
+    if equity <= 0.0 or distance / price >= 0.8 / terms[_LEVERAGE]:
         return 0.0
     margin = 1.0 / terms[_LEVERAGE] + terms[_MAKER] + terms[_TAKER]
     qty = min(equity * terms[_RISK] / distance, min(terms[_MOST], equity / margin) / price)
@@ -266,7 +266,7 @@ def search(
     shorts, (2, n, 2) and (2, n); paid is the funding a unit has paid so far.
     leave: (2, words) bits of the exits. risk: R at every bar. longs, shorts: (m, conditions) rows of bits that must
     all hold; knives: (m, 2) rows of hazards. terms: (m, 13). known: int32 (2, n), place of a signal's record, -1 where
-    it was not followed yet; cleared here. places int32 (c, 4), amounts float64 (c, 7): room for records.
+    it was not followed yet; cleared here. places int32 (c, 4), amounts float64 (c, 8): room for records.
     Writes sums (m, 14) and blocks float32 (m, 2, 16). Answers how many signals were followed.
     """
     n = ranges.shape[1]
@@ -288,6 +288,8 @@ def search(
         in_block[:] = 0.0
         block, block_end = 0, first + part
         maker, taker, slip, cooldown = term[_MAKER], term[_TAKER], term[_SLIP], np.int64(term[_COOLDOWN])
+        share, most, per_step, too_far = term[_RISK], term[_MOST], 1.0 / term[_QTY], 0.8 / term[_LEVERAGE]
+        margin = 1.0 / (1.0 / term[_LEVERAGE] + maker + taker)
         row = first
         while True:
             row = _next(edges, row, n)
@@ -312,24 +314,28 @@ def search(
                 to[2] = reason
                 to[3] = fate
                 amount[0] = limit
-                amount[1] = abs(limit - stop)
-                amount[2] = price
+                amount[1] = abs(limit - stop) / abs(limit) if fate != NO_PRICE else np.inf
+                amount[2] = 1.0 / abs(limit - stop) if fate != NO_PRICE else 0.0
+                amount[3] = price
                 if fate == FILLED:
                     low, high = np.inf, -np.inf
                     if end > fill:
                         low, high = _extremes(curve[side], fill, end)
-                    amount[3] = limit - paid[side, fill]
-                    amount[4] = low
-                    amount[5] = high
-                    amount[6] = paid[side, min(end, n - 1)] - paid[side, fill]
+                    amount[4] = limit - paid[side, fill]
+                    amount[5] = low
+                    amount[6] = high
+                    amount[7] = paid[side, min(end, n - 1)] - paid[side, fill]
+
+            # `_sized`, with reciprocals where a last digit decides nothing: what counts here is the chain from one
+            # trade's cash to the next one's.
             at = np.uint64(place)
-            if places[at, _3] == NO_PRICE:
-                row += 1
-                continue
-            limit, distance = amounts[at, _0], amounts[at, _1]
+            limit, risked = amounts[at, _0], amounts[at, _2]
             price = abs(limit)
-            qty = _sized(cash, price, distance, term)
-            if qty == 0.0:
+            qty = min(cash * share * risked, min(most, cash * margin) / price)
+            steps = qty * per_step
+            qty = math.floor(steps + 1e-9 + 1e-15 * steps) * term[_QTY_NUM] / term[_QTY_DEN]
+            sizeable = cash > 0.0 and amounts[at, _1] < too_far and qty > 0.0
+            if not (sizeable and qty >= term[_MIN_QTY] and qty * price >= term[_MIN_VALUE]):
                 row += 1
                 continue
             fill, end = np.int64(places[at, _0]), np.int64(places[at, _1])
@@ -339,18 +345,18 @@ def search(
 
             # The position: equity is held + qty * (curve - base) at each of its closes.
             line = curve[side]
-            base = amounts[at, _3]
+            base = amounts[at, _4]
             fee = qty * price * maker
             before = cash
             held = cash - fee
-            of_funding = qty * amounts[at, _6]
+            of_funding = qty * amounts[at, _7]
             fees += fee
             funding += of_funding
             exposed += end - fill
             if end < n:
-                leaving, rate = amounts[at, _2], maker
+                leaving, rate = amounts[at, _3], maker
                 if places[at, _2] != TARGET:
-                    leaving *= 1.0 - slip if side == 0 else 1.0 + slip
+                    leaving *= 1.0 - (1.0 - 2.0 * side) * slip
                     rate = taker
                 of_fee = qty * abs(leaving) * rate
                 gross = qty * (leaving - limit)
@@ -358,21 +364,18 @@ def search(
                 profit = gross - fee - of_fee - of_funding
                 fees += of_fee
                 trades += 1
-                multiples += profit / (qty * distance)
-                if profit > 0.0:
-                    wins += 1
-                    gains += profit
-                else:
-                    losses += profit
-                    if profit < 0.0:
-                        row = end + cooldown
+                multiples += profit * risked / qty
+                wins += profit > 0.0
+                gains += max(profit, 0.0)
+                losses += min(profit, 0.0)
+                row += cooldown * (profit < 0.0)
             else:
                 after = held + qty * (line[n - 1] - base)
             cash = after
 
             # What its closes add: extremes first, because they may spare the bars.
-            low = min(after, held + qty * (amounts[at, _4] - base))
-            high = max(after, held + qty * (amounts[at, _5] - base))
+            low = min(after, held + qty * (amounts[at, _5] - base))
+            high = max(after, held + qty * (amounts[at, _6] - base))
             if end == fill:
                 low = high = after
             if high <= peak:  # no new peak: the deepest point is the lowest

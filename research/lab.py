@@ -62,7 +62,7 @@ class Task:
 
     def trials(self, first: int, last: int) -> int:
         """Parameter sets that will have been tried on bars that this span shares, the study's own included."""
-        own = Tried(params=self.params, sets=self.study.combinations, first=first, last=last)
+        own = Tried(params=self.params, sets=self.study.chosen_from, first=first, last=last)
         return trials((*self.tried, own), first, last)
 
 

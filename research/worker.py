@@ -101,9 +101,7 @@ class Worker:
         """The process; None while there is none."""
         return self._process.pid if self._process and self._process.alive else None
 
-    async def ask(
-        self, request: Sequence[Pieces], *, deadline: float, tell: Tell | None = None
-    ) -> tuple[Pieces, ...]:
+    async def ask(self, request: Sequence[Pieces], *, deadline: float, tell: Tell | None = None) -> tuple[Pieces, ...]:
         """The parts of the answer. `tell` is called from the event loop, in order, and never after the end.
 
         `Transient`: not now; `BadInput`: ask differently; `Rejected`: this very thing cannot be made. A process that

@@ -83,9 +83,7 @@ class Runs:
         self._folder = folder
         self._keep = keep
 
-    async def add(
-        self, finding: Finding, identity: Identity, *, ended: datetime, chart: bytes, workbook: bytes
-    ) -> int:
+    async def add(self, finding: Finding, identity: Identity, *, ended: datetime, chart: bytes, workbook: bytes) -> int:
         """The new run's number, once row and files are on disk. Files of old runs go.
 
         `Transient`: the disk or the database refuses; at most the row was kept, as history without files.

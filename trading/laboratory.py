@@ -44,6 +44,12 @@ class Study:
         return count
 
 
+    @property
+    def chosen_from(self) -> int:
+        """Of how many sets the shown result is the best on its own bars: 1 where they were chosen on others."""
+        return self.combinations if self.kind == "optimize" and not self.folds else 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a study is. `done` of `total` in the unit of the stage; `rate` units a second, `remaining` seconds."""

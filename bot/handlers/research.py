@@ -191,9 +191,14 @@ async def _of_what_trades(finding: Finding, desk: Desk) -> Finding | None:
     """A run of what trades now over the same bars, for the effect; None when there is none yet."""
     wanted = desk.studies.current(finding.study.symbol, finding.study.days)
     for _, _, each in await desk.laboratory.runs(_KNOWN):
-        if each.data_fingerprint == finding.data_fingerprint and _same(each.study, wanted):
+        if _bars(each) == _bars(finding) and _same(each.study, wanted):
             return each
     return None
+
+
+def _bars(finding: Finding) -> tuple[object, ...]:
+    """What the result is about; a walk-forward is about a part of its bars only."""
+    return finding.study.interval, finding.data_fingerprint, finding.first, finding.last, finding.bars
 
 
 def _same(study: Study, wanted: Study) -> bool:

@@ -94,7 +94,11 @@ def grid_line(study: Study) -> str:
         return ""
     axes = [f"{word(name, 24)} {_values(values)}" for name, values in study.grid[:_MOST_AXES]]
     folds = f", {counted(study.folds, 'fold')}" if study.folds else ""
-    return f"{counted(study.combinations, 'set')}{folds}: {'; '.join(axes)}"
+    return f"{_sets(study)}{folds}: {'; '.join(axes)}"
+
+
+def _sets(study: Study) -> str:
+    return f"{study.combinations:,} {'set' if study.combinations == 1 else 'sets'}"
 
 
 def _values(values: Sequence[float]) -> str:
@@ -214,13 +218,17 @@ def _sharpes(finding: Finding) -> str:
 
 
 def _tried(finding: Finding) -> list[str]:
-    """What was found best of how many."""
-    if finding.study.kind == "backtest":
-        return []
+    """What was chosen of how many, and how many sets these bars have seen in all: the more, the likelier is luck."""
+    study, sets = finding.study, _sets(finding.study)
     best = ", ".join(f"{word(name, 24)} {value:g}" for name, value in list(finding.chosen.items())[:_MOST_AXES])
-    tried = f"of {counted(finding.trials, 'set')} tried"
-    folds = f", {counted(finding.study.folds, 'fold')}" if finding.study.folds else ""
-    return [f"Best {tried}{folds}: {best}" if best else f"Best {tried}{folds}"]
+    in_all = f"{finding.trials:,} sets tried on these bars in all"
+    if study.kind == "backtest":
+        return [in_all] if finding.trials > 1 else []
+    if study.kind == "walkforward":
+        line = f"{counted(study.folds, 'fold')} of {sets}" + (f", the last chose {best}" if best else "")
+    else:
+        line = f"Best of {sets}" + (f": {best}" if best else "")
+    return [line, *([in_all] if finding.trials > study.combinations else [])]
 
 
 def _span(finding: Finding, look: Look) -> str:
@@ -286,8 +294,8 @@ def quiet_view(symbol: str, trouble: str, found: Found | None, look: Look) -> st
     if found is None:
         return f"{head} {prose(trouble, 300)}"
     finding = found.finding
-    word_, why = finding.verdict.word, prose(", ".join(finding.verdict.reasons), 160)
-    return f"{head} nothing better. #{found.run}, best of {counted(finding.trials, 'set')}, is {word_}: {why}"
+    sets, why = _sets(finding.study), prose(", ".join(finding.verdict.reasons), 160)
+    return f"{head} nothing better. #{found.run}, best of {sets}, is {finding.verdict.word}: {why}"
 
 
 def effect_lines(finding: Finding, now: Finding | None) -> list[str]:
@@ -389,7 +397,7 @@ def _different(one: int, two: int, a: Finding, b: Finding) -> list[str]:
         return ["The same parameters."]
     rows = [[name, figure(mine.get(name), "g"), figure(other.get(name), "g")] for name in names[:_MOST_DIFFERENT]]
     more = len(names) - _MOST_DIFFERENT
-    return [table(_sides(one, two, 16), rows), *([f"… {more} more parameters differ"] if more > 0 else [])]
+    return [table(_sides(one, two, 18), rows), *([f"… {more} more parameters differ"] if more > 0 else [])]
 
 
 # ------------------------------------------------------------------------------------------ parameters and changes

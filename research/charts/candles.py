@@ -207,7 +207,7 @@ def _bodies(pane: Pane, frame: _Frame) -> None:
 
 
 def _indicator(pane: Pane, lines: Sequence[Line], colour: str) -> None:
-    wide = 3 if len(lines) == 1 or lines[0].stepped else 2
+    wide = 3 if len(lines) == 1 or any(line.stepped for line in lines) else 2
     for line in lines:
         values = np.where(np.isfinite(line.values), line.values, np.nan)
         style = (0, (3, 2)) if line.dashed else "-"

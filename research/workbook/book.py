@@ -6,6 +6,7 @@ finite number stays an empty cell. Times are ms UTC and stand in the sheet witho
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import xlsxwriter  # type: ignore[import-untyped]
+from xlsxwriter.utility import xl_col_to_name  # type: ignore[import-untyped]
 from xlsxwriter.worksheet import CellNumberTuple, Worksheet  # type: ignore[import-untyped]
 
 INK: Final = "#17324d"
@@ -89,9 +91,19 @@ class _Page(Worksheet):  # type: ignore[misc]  # xlsxwriter ships no type inform
             self._check_dimensions(top, at)
             self._check_dimensions(top + len(values) - 1, at)
 
-    def _xml_number_element(self, number: float, attributes: Sequence[tuple[str, Any]] = ()) -> None:
-        written = "".join([f' {name}="{value}"' for name, value in attributes])  # a place, a number
-        self.fh.write(f"<c{written}><v>{number:.16G}</v></c>")
+    def _write_cell(self, row: int, column: int, cell: Any) -> None:
+        if cell.__class__ is not CellNumberTuple or cell.format is None:
+            super()._write_cell(row, column, cell)
+            return
+        place, style = f"{_letters(column)}{row + 1}", cell.format._get_xf_index()  # noqa: SLF001 - as xlsxwriter does
+        self.fh.write(f'<c r="{place}" s="{style}"><v>{cell.number:.16G}</v></c>')
+
+
+@functools.cache
+def _letters(column: int) -> str:
+    """A column's name: A, B, … AA."""
+    name: str = xl_col_to_name(column)
+    return name
 
 
 @dataclass(slots=True)
@@ -100,7 +112,7 @@ class Book:
 
     file: io.BytesIO = field(default_factory=io.BytesIO)
     book: Any = field(init=False)
-    _formats: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _formats: dict[tuple[tuple[str, Any], ...], Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         options = {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
@@ -108,11 +120,11 @@ class Book:
 
     def style(self, name: str, kind: Kind | None = None, **more: Any) -> Any:
         """A format: a style by its name, a kind of number, and what else it should be."""
-        key = (name, f"{kind}{sorted(more.items())}")
+        wanted = _STYLES.get(name, {}) | more
+        if kind is not None and kind != "text":
+            wanted["num_format"] = _FORMATS[kind]
+        key = tuple(sorted(wanted.items()))  # equal formats must be one: xlsxwriter compares two for every cell
         if key not in self._formats:
-            wanted = dict(_STYLES.get(name, {})) | more
-            if kind is not None and kind != "text":
-                wanted["num_format"] = _FORMATS[kind]
             self._formats[key] = self.book.add_format(wanted)
         return self._formats[key]
 

@@ -22,7 +22,7 @@ from research.workbook.book import GAIN, HOLD, LOSS, Book, Column, Kind, Sheet
 from trading.model import BoolArray, FloatArray, IntArray
 from trading.pictures import deepest, drawdown
 
-MOST_ROWS: Final = 5_000  # of the equity sheet
+MOST_ROWS: Final = 4_000  # of the equity sheet
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _WORDS: Final = np.array([reason.replace("_", " ") for reason in REASONS])
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -200,8 +201,11 @@ def million() -> Iterator[Figure]:
 @benchmark
 def accounting() -> Iterator[Figure]:
     """vectorbt as the accountant of one backtest: in a fresh process, and again."""
-    for name, (seconds, megabytes) in _child(_ACCOUNT):
-        yield Figure(name=f"second opinion, {name}", value=seconds, unit="s", note=f"a year of 15 m, {megabytes} MB")
+    told = dict(_child(_ACCOUNT))
+    _, before = told.pop("before")
+    for name, (seconds, _) in told.items():
+        yield Figure(name=f"second opinion, {name}", value=seconds * 1000, unit="ms", note="a year of 15-minute bars")
+    yield Figure(name="second opinion, memory", value=told["warm"][1] - before, unit="MB", note="beside the kernel's")
 
 
 @benchmark
@@ -231,16 +235,38 @@ def start() -> Iterator[Figure]:
 
 @benchmark
 def cluster() -> Iterator[Figure]:
-    """Dask: the same search on one worker and on two."""
+    """Dask on this machine: the same search on one worker and on two, a thread each, in turns."""
     if importlib.util.find_spec("research.cluster") is None or importlib.util.find_spec("distributed") is None:
-        print("dask: research.cluster or the extra `cluster` is not there: skipped")
+        print("dask is measured where the extra `cluster` is installed: skipped")
         return
-    from tests.benchmarks.rivals.dask_workers import seconds_on
-
-    found = {workers: statistics.median(seconds_on(workers, RUNS)) for workers in (1, 2)}
+    with _workers(1) as one, _workers(2) as two:
+        found = medians(one=one, two=two)
     for workers, seconds in found.items():
-        yield Figure(name=f"dask, workers {workers}", value=seconds, unit="s", note="started, warm")
-    yield Figure(name="dask, two workers over one", value=found[1] / found[2], unit="times")
+        yield Figure(name=f"dask, workers: {workers}", value=seconds, unit="s", note=f"{BARS:,} bars x 10,000, warm")
+    yield Figure(name="dask, two workers over one", value=found["one"] / found["two"], unit="times")
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[Callable[[], float]]:
+    """A scheduler with so many workers, and a search of 10,000 combinations on it: seconds."""
+    from distributed import LocalCluster
+
+    from research.cluster import Cluster
+
+    ground, stops = Ground.of(candles()[0]), tuple((1 + np.arange(100) / 20).tolist())
+    grid = Grid(strategy="ema_trend", values=VALUES, axes=(*AXES[:2], ("sl_atr_multiplier", stops)))
+    with (
+        LocalCluster(  # type: ignore[no-untyped-call]
+            n_workers=count, threads_per_worker=1, dashboard_address=None
+        ) as local,
+        Cluster(local.scheduler_address) as found,
+    ):
+
+        def run() -> float:
+            return _timed(lambda: found.search(ground, grid, jobs=count))
+
+        run()
+        yield run
 
 
 @benchmark
@@ -249,9 +275,29 @@ def rivals() -> Iterator[Figure]:
     if not any("rivals" in word for word in sys.argv[1:]):
         print("rivals: backtesting.py and freqtrade are measured when asked for: make bench ARGS=rivals")
         return
+    from tests.benchmarks.rivals.others import BARS as FEWER
     from tests.benchmarks.rivals.others import figures
 
-    yield from figures(*candles())
+    series, note = candles()
+    yield from figures(series, note)
+    short = series.between(len(series) - FEWER, len(series))
+    yield from _ours_on(short, note)
+
+
+def _ours_on(series: CandleSeries, note: str) -> Iterator[Figure]:
+    """What the others are asked, asked of us; one core."""
+    stops = ("sl_atr_multiplier", (2.0, 3.0, 4.0, 5.0))
+    axes: tuple[Axis, ...] = (("ema_period", (100, 150, 200, 250)), ("rsi_period", (7, 14, 21)), stops)
+    trades = len(backtest(series, "ema_trend", VALUES).trades)
+    ours(series, axes, 1)
+    found = medians(
+        one=lambda: _timed(lambda: backtest(series, "ema_trend", VALUES)), grid=lambda: ours(series, axes, 1)[2]
+    )
+    on, count = f"{len(series):,} bars, {note}, {trades} trades", len(combinations(axes))
+    yield Figure(name="ours, backtest", value=found["one"] * 1000, unit="ms", note=on)
+    yield Figure(name="ours, backtest", value=len(series) / found["one"], unit="bars/s")
+    yield Figure(name="ours, grid", value=60 * count / found["grid"], unit="sets/min", note=f"{count} combinations")
+    yield _rate("ours, grid", len(series), count, found["grid"], "one core")
 
 
 # Children: their memory and their start are their own

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from bot.buttons import button as made
 from bot.cards import Look
 from bot.conversation import wall_clock
-from bot.jobs import EVERY, PATIENCE, Shut
+from bot.jobs import EVERY, PATIENCE
 from bot.office import Building, Office
 from bot.phone import DEFAULT_TOKEN
 from bot.ports import Errand
@@ -316,6 +316,20 @@ async def test_a_backtest_ends_as_a_picture_with_its_workbook_as_reply(tmp_path:
         assert stage.trader.asked == []
 
 
+async def test_work_that_was_begun_once_is_not_begun_again(tmp_path: Path) -> None:
+    """The command may come again after a crash: its update is the work's name."""
+    lab = SmallLaboratory(held=True)
+    async with staged(tmp_path, laboratory=lab, start=False) as stage:
+        for _ in range(2):
+            await stage.jobs.begin("update:1", the_studies().asked("backtest", []), an_errand())
+            (work,) = stage.jobs.under_way()
+            assert (work.nonce, work.before, work.by) == ("update:1", 0, "owner 1")
+        await lab.begun()
+        assert len(lab.works) == 1
+        await stage.jobs.stop()
+        assert lab.works[0].ended == "cancelled"
+
+
 async def test_a_known_answer_comes_as_a_picture_at_once(tmp_path: Path) -> None:
     """No progress, and it does not wait behind what is being done."""
     lab = SmallLaboratory()
@@ -453,15 +467,6 @@ async def test_a_failure_ends_the_message_with_its_reason(tmp_path: Path, error:
         assert "FAILED" in shown["text"]
         assert words in shown["text"]
         assert labels(shown) == ["Start again"]
-        assert "not open" in str(await failure_of(Shut()))
-
-
-async def failure_of(laboratory: Shut) -> Transient:
-    assert (await laboratory.runs(1), await laboratory.run(1)) == ((), None)
-    laboratory.warm()
-    with pytest.raises(Transient) as failed:
-        await laboratory.find(the_studies().asked("backtest", []), lambda _: None)
-    return failed.value
 
 
 async def test_an_optimisation_is_pushed_to_the_others_once(tmp_path: Path) -> None:
@@ -593,12 +598,13 @@ async def test_two_runs_are_compared_and_a_result_leads_on(tmp_path: Path) -> No
     async with staged(tmp_path) as stage:
         await photo_of(stage.owner, await stage.owner.say("/backtest"))
         photo = await photo_of(stage.owner, await stage.owner.say("/optimize adx_min=20,25 ema_period=100,200"))
-        assert "Best of 4 sets tried: adx_min" in photo["caption"]
+        assert "Best of 4 sets: adx_min" in photo["caption"]
         await stage.owner.human.tap(photo["message_id"], button(photo, "Compare with #88"))
         compared = await stage.owner.message("#89 against #88")
         assert "Sharpe" in compared["text"]
         await stage.owner.human.tap(photo["message_id"], button(photo, "Walk-forward"))
-        await stage.owner.message("Walk-forward #90")
+        forward = await stage.owner.message("Walk-forward #90")
+        assert "5 folds of 4 sets, the last chose adx_min" in forward["caption"]
         await stage.owner.human.tap(photo["message_id"], button(photo, "Again"))
         known = await stage.owner.message("(cached)")
         assert "Optimisation #89" in known["caption"]
@@ -683,6 +689,7 @@ async def test_a_week_is_only_searched_where_market_and_time_are_real(
         allowed=ALLOWED,
         painter=SmallPainter(),
         painter_state=lambda: (True, "ready"),
+        laboratory=SmallLaboratory(),
         log=LogRing(str),
         redact=Redaction([]),
         zone=UTC,
@@ -697,7 +704,7 @@ async def test_a_week_is_only_searched_where_market_and_time_are_real(
         journal=journal,
         trader=SmallTrader(journal),
         prices=SmallPrices(),
-        laboratory=SmallLaboratory(),
+        laboratory=building.laboratory,
         clock=RealClock(),
         streams=list,
         fingerprint="f",
@@ -742,6 +749,17 @@ def test_the_caption_is_the_specifications() -> None:
         "21 Jul 2025 to 21 Jul 2026, 35,040 bars",
         "cfg a91f.. data 7c02..  12.4s (cached)",
     ]
+
+
+def test_how_often_luck_was_tried_is_said() -> None:
+    """Also of a single backtest, when a search has seen the same bars before."""
+    studies = the_studies()
+    backtest, search = studies.asked("backtest", []), studies.asked("optimize", ["adx_min=20,25"])
+    assert "tried" not in finding_view(1, a_finding(backtest), LOOK)
+    assert "1,250 sets tried on these bars in all" in finding_view(1, a_finding(backtest, trials=1250), LOOK)
+    best = a_finding(search, trials=2, chosen={"adx_min": 25.0})
+    assert "Best of 2 sets: adx_min 25\n" in finding_view(1, best, LOOK)
+    assert "1,250 sets tried" in finding_view(1, dataclasses.replace(best, trials=1250), LOOK)
 
 
 def test_what_is_undefined_is_a_dash() -> None:

@@ -22,7 +22,7 @@ from tests.parity.compare import differences
 from tests.parity.plain import DEFAULTS_OF, OF_TREND_ALONE, simulate
 from tests.parity.product import product, refused, replay_arguments, replay_file, run
 from tests.parity.series import KINDS, Bars, Series, bars_from, random_funding, random_params, walk, write_candles
-from tests.parity.test_replay_parity import ETHUSDT, candles, recorded, seeded
+from tests.parity.test_replay_parity import ETHUSDT, FULL, MANY_BARS, candles, recorded, seeded
 from trading.errors import BadInput
 from trading.indicators import Indicators
 from trading.model import CandleSeries
@@ -31,8 +31,8 @@ from trading.strategy.ema_trend import EmaTrend, EmaTrendParameters
 from trading.strategy.mean_reversion import MeanReversion, MeanReversionParameters
 
 NAME = "mean_reversion"
-SETS = 6
-MANY_BARS = 40_000
+SETS = 4
+SETS_FOR_MANY_BARS = 1
 GOLDEN = "bybit/BTCUSDT-15m-20250924-20260721.parquet"
 
 
@@ -92,7 +92,8 @@ def recorded_cases() -> list[Any]:
     """Every recorded file with its parameter sets; without test data one case that says so."""
     cases = []
     for path in recorded():
-        sets = 2 if len(candles(path)[0]["close"]) > MANY_BARS else SETS
+        many = len(candles(path)[0]["close"]) > MANY_BARS
+        sets = SETS_FOR_MANY_BARS if many and not FULL else SETS
         cases += [pytest.param(path, number, id=f"{path.parent.name}/{path.stem}-{number}") for number in range(sets)]
     return cases or [pytest.param(None, 0, marks=pytest.mark.skip(reason="CONCLAVE_TEST_DATA is not set"))]
 

@@ -24,6 +24,7 @@ from research.backtest import backtest
 from research.grid import Axis, Grid, search
 from research.ground import Ground
 from research.verdict import Searched, gather, judge
+from research.walkforward import walk_forward
 from tests.parity.plain import DEFAULTS, WHOLE
 from tests.research import worlds
 from tests.research.worlds import World
@@ -80,7 +81,13 @@ def chosen(series: CandleSeries, strategy: str, values: dict[str, Any]) -> Verdi
     return judge(result, gather(result, searched=Searched.of(found, again)))
 
 
-STUDIES: dict[str, Study] = {"alone": alone, "chosen": chosen}
+def walked(series: CandleSeries, strategy: str, values: dict[str, Any]) -> Verdict:
+    """A walk-forward of four folds over the same grid, judged on its joined tests."""
+    walk, joined = walk_forward(series, Grid(strategy=strategy, values=values, axes=GRIDS[strategy]), 4, "sharpe")
+    return judge(joined, gather(joined, walk=walk))
+
+
+STUDIES: dict[str, Study] = {"alone": alone, "chosen": chosen, **({"walked": walked} if FULL else {})}
 
 
 def noise() -> dict[str, World]:

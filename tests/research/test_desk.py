@@ -264,8 +264,10 @@ async def test_one_study_at_a_time_and_few_that_wait(room: Room) -> None:
     known = await room.desk.find(STUDY, nobody)
     first = await room.at_it(replace(STUDY, days=100))
     waited: list[Progress] = []
-    rest = [asyncio.create_task(room.desk.find(replace(STUDY, days=90 + each), waited.append)) for each in range(3)]
-    await until(lambda: len(waited) == QUEUE - 1)
+    rest: list[asyncio.Task[Any]] = []
+    for each in range(QUEUE - 1):
+        rest.append(asyncio.create_task(room.desk.find(replace(STUDY, days=90 + each), waited.append)))
+        await until(lambda: len(waited) == len(rest))
     assert waited == [Progress(stage="waiting", total=each) for each in (1, 2, 3)]
     with pytest.raises(Transient, match="4 studies"):
         await room.desk.find(replace(STUDY, days=80), nobody)
@@ -441,15 +443,11 @@ VALUES = {
 @pytest.mark.parametrize(
     "change", [{}, {"kind": "optimize", "grid": (("adx_min", (15.0, 20.0)), ("ema_period", (100, 200)))}]
 )
-async def test_the_real_laboratory_says_what_is_said_without_a_process(
-    tmp_path: Path, change: dict[str, Any]
-) -> None:
+async def test_the_real_laboratory_says_what_is_said_without_a_process(tmp_path: Path, change: dict[str, Any]) -> None:
     """The same finding, a picture and a workbook; nothing is left of a search that came to its end."""
     db = await open_database(tmp_path / "conclave.db")
     lab, studio, folder = Lab(jobs=2), Studio(), tmp_path / "research"
-    desk = Desk(
-        lab=lab, renderer=studio, runs=Runs(db, folder), source=MARKET, folder=folder, wall=lambda: NOW
-    )
+    desk = Desk(lab=lab, renderer=studio, runs=Runs(db, folder), source=MARKET, folder=folder, wall=lambda: NOW)
     study = replace(STUDY, days=600, values=VALUES, **change)
     found = await desk.find(study, nobody)
     origin = await MARKET.origin(study, nobody)

@@ -26,7 +26,6 @@ from trading.model import FloatArray, millis
 from trading.pictures import (
     EquityPicture,
     GridPicture,
-    Line,
     MonthsPicture,
     Picture,
     StackPicture,
@@ -104,14 +103,14 @@ def grid(high: int, wide: int, **changes: Any) -> GridPicture:
 def extremes() -> dict[str, Picture]:
     """Pictures that a study may come to, however seldom."""
     days = np.arange(2500)
-    rise = 10_000 * np.exp(days / 500)
-    ruin = np.maximum(10_000 - 5.0 * days, 0.0)
+    rise: FloatArray = 10_000.0 * np.exp(days.astype(np.float64) / 500)
+    ruin: FloatArray = np.maximum(10_000.0 - 5.0 * days, 0.0)
     long = "1000000MOGBABYDOGEUSDT"
     odd = replace(backtested(), study=replace(backtested().study, symbol=long, strategy="mean_reversion_in_ranges"))
     many = StackPicture(title="NOT PROVEN: seven years", parts=(with_curve(rise, rise[::-1]), months(8, 0.05)))
     none = np.full((4, 5), np.nan)
     return {
-        "hold far above": with_curve(10_000 + days * 0.5, rise),
+        "hold far above": with_curve(np.linspace(10_000.0, 11_250.0, len(days)), rise),
         "losing all": with_curve(ruin, rise),
         "hold below zero": with_curve(rise, -rise),
         "hold not finite": with_curve(rise, np.where(days == 7, np.nan, rise)),
@@ -377,7 +376,7 @@ def test_a_chosen_trade_is_shown_with_its_marks_and_stop() -> None:
     assert "trade 6 of" in picture.title
     times = {mark.time for mark in picture.marks}
     assert {int(stamps[of.entry[5]]), int(stamps[of.exit[5]])} <= times
-    assert [line for line in picture.lines if isinstance(line, Line) and line.name == "Stop"]
+    assert [line for line in picture.lines if line.name == "Stop"]
     with pytest.raises(BadInput, match="no such trade"):
         trades_picture(report, len(of))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,18 @@ from research.ground import Ground
 from research.kernel import SUMS
 from research.results import Evidence, Fold, Interval, Result, WalkForward
 from research.significance import block_sharpe
-from research.verdict import Searched, gather, judge, strategy_of
+from research.verdict import (
+    HELD_BACK,
+    LOSING,
+    OVERFIT,
+    SURE,
+    THIN,
+    THIN_OUT,
+    Searched,
+    gather,
+    judge,
+    strategy_of,
+)
 from tests.parity.plain import DEFAULTS, WHOLE
 from tests.research.worlds import trends, walk
 from trading.laboratory import Verdict
@@ -152,6 +164,21 @@ def test_certainty_is_never_claimed() -> None:
     """A probability that rounds to one is told as less."""
     sure = judge(shown(), replace(evidence(), deflated=1.0))
     assert "99.9% sure it is no luck" in sure.reasons
+
+
+def test_the_page_names_every_threshold() -> None:
+    """What docs/verdict.md promises is what the rule does."""
+    page = (Path(__file__).parents[2] / "docs" / "verdict.md").read_text(encoding="utf-8")
+    for promise in (
+        f"at least {THIN} closed",
+        f"from at least {THIN_OUT} trades",
+        f"deflated Sharpe ratio at least {SURE:.0%}".replace("%", " %"),
+        f"at most {OVERFIT:.0%}".replace("%", " %"),
+        f"lose money in at most {LOSING:.0%}".replace("%", " %"),
+    ):
+        assert promise in page
+    assert HELD_BACK == 1 / 3
+    assert "the last third of the bars" in page
 
 
 # The evidence

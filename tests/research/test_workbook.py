@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openpyxl
+import openpyxl  # type: ignore[import-untyped]
 import pytest
-from openpyxl.worksheet.worksheet import Worksheet
+from openpyxl.worksheet.worksheet import Worksheet  # type: ignore[import-untyped]
 
 from research.results import Report
 from research.views import months_of
@@ -186,7 +186,7 @@ def test_a_long_curve_is_thinned_without_losing_its_extremes() -> None:
     sheet = openpyxl.load_workbook(io.BytesIO(write_workbook(report)))["Equity"]
     curve, hold = report.result.equity, report.hold.equity
     shown, held, falls = (column(sheet, name) for name in ("Equity USDT", "Buy and hold USDT", "Drawdown"))
-    assert len(shown) <= 5_000 < len(curve)
+    assert len(shown) <= 4_000 < len(curve)
     assert (min(shown), max(shown), shown[-1]) == pytest.approx((curve.min(), curve.max(), curve[-1]))
     assert (min(held), max(held), held[-1]) == pytest.approx((hold.min(), hold.max(), hold[-1]))
     assert min(falls) == pytest.approx(drawdown(curve, 1e6).min())
@@ -326,7 +326,7 @@ def test_times_have_no_zone_and_headers_name_it() -> None:
         for sheet in opened(name).worksheets:
             for row in sheet.iter_rows():
                 for cell in row:
-                    if cell.is_date and cell.value is not None:
+                    if isinstance(cell.value, datetime):
                         assert cell.value.tzinfo is None
                         assert "UTC" in str(sheet.cell(1, cell.column).value)
 
@@ -358,7 +358,7 @@ def test_every_column_is_wide_enough() -> None:
 @pytest.mark.skipif(shutil.which("soffice") is None, reason="LibreOffice is not installed")
 def test_another_program_reads_it_without_a_complaint(tmp_path: Path) -> None:
     """LibreOffice makes pages of every workbook and says nothing but so."""
-    names: Sequence[str] = sorted(REPORTS)
+    names: Sequence[str] = ("backtest", "grid", "walk", "idle")
     for name in names:
         (tmp_path / f"{name}.xlsx").write_bytes(write_workbook(REPORTS[name]()))
     command = [

@@ -45,7 +45,7 @@ class EmaTrend:
         """The longest of the indicator periods, bars; Wilder's n forgets like an exponential mean of 2n."""
         p = self.p
         wilder = 2 * max(p.rsi_period, p.adx_period, p.atr_period)
-        return max(p.ema_period, wilder, p.bb_period, p.volume_ma_period)
+        return max(p.ema_period, wilder, p.bb_period, p.volume_ma_period, p.knife_lookback)
 
     def rules(self) -> Rules:
         """Trend, momentum, strength and volume agree on a bar that can be measured."""

@@ -51,7 +51,7 @@ def _figures(rival: str, found: dict[str, Any], note: str) -> Iterator[Figure]:
     yield Figure(name=f"{rival}, backtest", value=bars / found["seconds"], unit="bars/s")
     rate = grid / found["grid_seconds"]
     yield Figure(name=f"{rival}, grid", value=60 * rate, unit="sets/min", note=f"{grid} combinations, one process")
-    yield Figure(name=f"{rival}, grid", value=bars * rate / 1e6, unit="M/s", note="bar-combinations")
+    yield Figure(name=f"{rival}, grid", value=bars * rate, unit="1/s", note="bar-combinations")
 
 
 def _measured(folder: Path, packages: tuple[str, ...], command: list[str]) -> dict[str, Any] | str:
