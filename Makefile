@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench proof pictures install format lock
+.PHONY: help run test check bench proof pictures evidence install format lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -43,6 +43,10 @@ proof: $(INSTALLED)  ## the slow proofs (an hour); make proof ARGS="-k outage" r
 pictures: $(INSTALLED)  ## play a newcomer in a browser and take the README's pictures (needs chromium)
 	@CONCLAVE_PICTURES=1 $(BIN)/python -m pytest --timeout 300 tests/journeys/test_newcomer.py $(ARGS)
 
+# Recorded candles are needed: CONCLAVE_TEST_DATA names their folder.
+evidence: $(INSTALLED)  ## what the defaults earned on recorded prices, into README.md and docs/evidence.md
+	@$(BIN)/python -m tests.evidence
+
 install: $(INSTALLED)  ## build the virtual environment from the lock
 
 format: $(INSTALLED)  ## sort imports, mend what can be mended
@@ -60,4 +64,5 @@ $(INSTALLED): requirements.lock
 	@echo "Building $(VENV) from requirements.lock (about a minute, once)" >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m research.warm  # compiles the kernel once, for the first backtest
 	@touch $@

@@ -21,7 +21,7 @@ import threading
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -34,8 +34,6 @@ from trading.errors import BadInput, ConclaveError
 from trading.model import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from distributed import Client, Future, as_completed
-
     from research.grid import Chunk, Grid, Searcher, Sums
     from research.ground import Ground
 
@@ -59,6 +57,8 @@ _DECIDES: Final = (
 _INSTALL: Final = "Dask is not installed here: .venv/bin/python -m pip install 'distributed>=2026.1'"
 _SAME: Final = "every worker needs this project's folder as it is here on its PYTHONPATH, see docs/cluster.md"
 
+Client = Future = Arrivals = Any
+"""Dask's own: half of their calls carry no types."""
 Answer = tuple[FloatArray, NDArray[np.float32], float]
 """Sums, blocks, and the seconds that they took."""
 
@@ -94,7 +94,7 @@ class Cluster:
         ground: Ground,
         grid: Grid,
         *,
-        jobs: int = 1,  # noqa: ARG002 - as in research.grid.search; here the workers' threads decide
+        jobs: int = 1,
         first: int = 0,
         known: Sums | None = None,
         tell: Callable[[int], None] = lambda _: None,
@@ -117,7 +117,7 @@ class Cluster:
 
 def _connect(address: str) -> Client:
     try:
-        from distributed import Client
+        from distributed import Client as connect
         from distributed.comm import parse_host_port
         from distributed.comm.addressing import parse_address
         from distributed.comm.registry import get_backend
@@ -134,7 +134,7 @@ def _connect(address: str) -> Client:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of versions: they are looked at below
-            return Client(address, timeout=REACH, set_as_default=False, name="conclave")
+            return connect(address, timeout=REACH, set_as_default=False, name="conclave")
     except (OSError, ValueError, TypeError, ImportError) as error:
         said = str(error).partition("\n")[0] or type(error).__name__
         raise ConclaveError(f"no Dask scheduler answers at {address} within {REACH:g} s: {said[:200]}") from None
@@ -216,7 +216,7 @@ class _Search:
 
         from research.grid import chunks
 
-        arrivals: as_completed = as_completed(loop=self.client.loop, with_results=True, raise_errors=False)
+        arrivals: Arrivals = as_completed(loop=self.client.loop, with_results=True, raise_errors=False)
         work = _Work(chunks(self.sums.grid, self.sums.done), int((~self.sums.done).sum()))
         told = time.monotonic()
         try:
@@ -248,7 +248,7 @@ class _Search:
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
             return self.client.submit(_carried, content, key=f"bars-{name}", pure=True), name
 
-    def _hand_out(self, work: _Work, parcel: Future, name: str, arrivals: as_completed) -> None:
+    def _hand_out(self, work: _Work, parcel: Future, name: str, arrivals: Arrivals) -> None:
         while len(self.running) < max(_AHEAD * self.threads, 2):
             wanted = TASK / self.each if self.each else 1.0
             even = work.left / (_AHEAD * max(self.threads, 1))  # the last tasks are small, so that all end together

@@ -5,12 +5,13 @@ Everything here is reckoned from a `Report` and from nothing else. Shares are fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from research.results import GridTable, Result
+from research.metrics import Totals, metrics
+from research.results import GridTable, Hold, Report, Result
 from trading.model import BoolArray, FloatArray, IntArray, SideArray
 
 METRIC_OF: Final = {"sharpe": "sharpe", "return": "total_return", "calmar": "calmar", "expectancy": "expectancy_r"}
@@ -192,6 +193,36 @@ def books_of(result: Result, rows: BoolArray | slice = slice(None)) -> Books:
         slippage=float(trades.slippage[rows].sum()),
         net=float(trades.pnl[rows].sum()),
     )
+
+
+def tested(report: Report) -> Report:
+    """The report over the bars that its figures are about: of a walk-forward those on which nothing was chosen.
+
+    Buying and holding starts there with the same money; trades of earlier bars do not exist.
+    """
+    if report.walk is None:
+        return report
+    first, last = int(report.walk.rows[0]), int(report.walk.rows[-1]) + 1
+    result, trades = report.result, report.result.trades
+    shifted = {name: np.maximum(getattr(trades, name) - first, 0) for name in ("signal", "entry", "exit")}
+    shown = replace(
+        result,
+        series=result.series.between(first, last),
+        trades=replace(trades, **shifted),
+        equity=result.equity[first:last],
+        exposed=result.exposed[first:last],
+    )
+    return replace(report, result=shown, hold=_held(report, first, last))
+
+
+def _held(report: Report, first: int, last: int) -> Hold:
+    """Buying at the last close before some rows and holding to their end."""
+    series, whole = report.result.series, report.hold.equity
+    initial = float(report.result.params["initial_equity"])
+    equity = whole[first:last] / whole[max(first - 1, 0)] * initial
+    found = metrics(equity, Totals(), initial_equity=initial, interval=series.interval)
+    fall, sharpe = found["max_drawdown"], found["sharpe"]
+    return Hold(equity=equity, total_return=float(equity[-1] / initial - 1), max_drawdown=fall or 0.0, sharpe=sharpe)
 
 
 def bar_ms(result: Result) -> int:

@@ -92,9 +92,12 @@ def grid_line(study: Study) -> str:
     """What is tried; empty for a backtest; escaped."""
     if not study.grid:
         return ""
-    axes = [f"{word(name, 24)} {_values(values)}" for name, values in study.grid[:_MOST_AXES]]
     folds = f", {counted(study.folds, 'fold')}" if study.folds else ""
-    return f"{_sets(study)}{folds}: {'; '.join(axes)}"
+    return f"{_sets(study)}{folds}: {_axes(study)}"
+
+
+def _axes(study: Study) -> str:
+    return "; ".join(f"{word(name, 24)} {_values(values)}" for name, values in study.grid[:_MOST_AXES])
 
 
 def _sets(study: Study) -> str:
@@ -228,7 +231,7 @@ def _tried(finding: Finding) -> list[str]:
         line = f"{counted(study.folds, 'fold')} of {sets}" + (f", the last chose {best}" if best else "")
     else:
         line = f"Best of {sets}" + (f": {best}" if best else "")
-    return [line, *([in_all] if finding.trials > study.combinations else [])]
+    return [line, f"Searched {_axes(study)}", *([in_all] if finding.trials > study.combinations else [])]
 
 
 def _span(finding: Finding, look: Look) -> str:

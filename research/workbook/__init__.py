@@ -10,6 +10,7 @@ import gc
 from collections.abc import Iterator
 
 from research.results import Report
+from research.views import tested
 from research.workbook.book import Book
 from research.workbook.ledger import costs, equity, exposure, monthly, trades
 from research.workbook.search import grid, heatmap, walk_forward
@@ -38,13 +39,13 @@ def _uncollected() -> Iterator[None]:
 
 
 def _written(book: Book, report: Report) -> bytes:
-    front = book.sheet("Summary", landscape=False, pages=1)
+    front, shown = book.sheet("Summary", landscape=False, pages=1), tested(report)
     trades(book, report)
-    rows = equity(book, report)
-    summary(front, report, rows)
-    monthly(book, report)
-    exposure(book, report)
-    costs(book, report)
+    rows = equity(book, shown)
+    summary(front, shown, rows)
+    monthly(book, shown)
+    exposure(book, shown)
+    costs(book, shown)
     if report.grid is not None:
         grid(book, report.grid)
         heatmap(book, report.grid)

@@ -8,13 +8,11 @@ from typing import Any, Final
 import numpy as np
 
 from research.results import GridTable, Report, WalkForward
-from research.views import METRIC_OF, bar_ms, kept_rows, landscape
-from research.workbook.book import GAIN, LOSS, Book, Column, Kind
+from research.views import METRIC_OF, bar_ms, landscape
+from research.workbook.book import Book, Column, Kind
 from research.workbook.words import KINDS, NAMES
-from trading.pictures import deepest, drawdown
 
 MOST_SETS: Final = 1_000
-_CURVE_ROWS: Final = 2_000
 
 
 def grid(book: Book, table: GridTable) -> None:
@@ -77,7 +75,7 @@ def heatmap(book: Book, table: GridTable) -> None:
 
 
 def walk_forward(book: Book, report: Report, walk: WalkForward) -> None:
-    """Every fold with what it chose and how that did, then the joined result and its curve."""
+    """Every fold with what it chose and how that did, then the joined result."""
     sheet = book.sheet("Walk-forward")
     joined = [("Embargo, bars", walk.embargo, "count"), ("Folds", len(walk.folds), "count")]
     stamps, length = report.result.series.timestamp, bar_ms(report.result)
@@ -104,7 +102,6 @@ def walk_forward(book: Book, report: Report, walk: WalkForward) -> None:
     for row, (name, value, kind) in enumerate([*_listed(walk.metrics), *joined], top):
         sheet.text(row, 0, name)
         sheet.number(row, 2, value, kind)  # type: ignore[arg-type]
-    _joined_curve(book, report, walk)
 
 
 def _compared(walk: WalkForward, word: str) -> list[Column]:
@@ -121,24 +118,3 @@ def _compared(walk: WalkForward, word: str) -> list[Column]:
 
 def _listed(metrics: Mapping[str, float | int | None]) -> list[tuple[str, float | int | None, str]]:
     return [(NAMES.get(name, name), value, KINDS.get(name, "ratio")) for name, value in metrics.items()]
-
-
-def _joined_curve(book: Book, report: Report, walk: WalkForward) -> None:
-    """The joined curve with its drawdown, on a sheet of its own."""
-    start = float(report.result.params["initial_equity"])
-    kept = kept_rows((walk.equity,), _CURVE_ROWS, deepest(walk.equity, start))
-    closes = report.result.series.timestamp[walk.rows[kept]] + bar_ms(report.result)
-    sheet = book.sheet("Out of sample")
-    end = sheet.listed(
-        0,
-        [
-            Column(name="Close UTC", values=closes, kind="time"),
-            Column(name="Equity USDT", values=walk.equity[kept], kind="money", width=16),
-            Column(name="Drawdown", values=drawdown(walk.equity, start)[kept], kind="percent", width=12),
-        ],
-    )
-    sheet.text(0, 4, f"{len(kept):,} of {len(walk.rows):,} closes on which nothing was chosen.", "note")
-    shape = {"rows": (1, end - 1), "span": (int(closes[0]), int(closes[-1]))}
-    sheet.curve("E3", "Out of sample, USDT", (("Equity", 1, GAIN),), format="#,##0", **shape)
-    sheet.curve("E21", "Drawdown", (("Drawdown", 2, LOSS),), format="0%", **shape)
-    sheet.page.print_area(0, 0, min(end, 50) - 1, 15)

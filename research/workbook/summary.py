@@ -54,7 +54,8 @@ def titled(report: Report) -> str:
 
 def _period(report: Report) -> str:
     first, last = (f"{utc(each):%Y-%m-%d %H:%M}" for each in first_and_last(report.result))
-    return f"{first} to {last} UTC, {len(report.result.series):,} bars; worked out in {report.seconds:,.1f} s"
+    bars = f"{len(report.result.series):,} bars" + (" on which nothing was chosen" if report.walk is not None else "")
+    return f"{first} to {last} UTC, {bars}; worked out in {report.seconds:,.1f} s"
 
 
 def _figures(sheet: Sheet, top: int, report: Report) -> int:

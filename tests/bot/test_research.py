@@ -24,7 +24,7 @@ from bot.office import Building, Office
 from bot.phone import DEFAULT_TOKEN
 from bot.ports import Errand
 from bot.scheduler import EveryWeek
-from bot.settings import TradingConfig
+from bot.settings import StrategyChoice, TradingConfig
 from bot.studies import MOST_COMBINATIONS, USUAL_DAYS, Studies, usual_grid
 from bot.telegram import Redaction
 from bot.text import CAPTION_LIMIT, plain
@@ -278,6 +278,20 @@ def test_what_a_run_proposes_is_strategy_rules_and_what_was_searched() -> None:
     assert studies.fixed(finding) == {"leverage": 3.0}
     assert studies.proposed(a_finding(studies.asked("backtest", []))) == {}
     assert studies.proposed(a_finding(dataclasses.replace(study, strategy="another"))) == {}
+
+
+def test_a_market_with_a_strategy_of_its_own_is_studied_by_it() -> None:
+    """And what a run of it proposes is that market's alone."""
+    other = next(name for name in strategies() if name != "ema_trend")
+    config = dataclasses.replace(
+        CONFIG, symbols=("BTCUSDT", "ETHUSDT"), strategies={"ETHUSDT": StrategyChoice().renamed(other)}
+    )
+    studies = the_studies(config=config)
+    assert [studies.asked("backtest", [coin]).strategy for coin in ("btc", "eth")] == ["ema_trend", other]
+    name, values = studies.asked("optimize", ["eth"]).grid[0]
+    best = a_finding(studies.asked("optimize", ["eth"]), chosen={name: values[0], "trail_lag_r": 0.5})
+    assert studies.proposed(best) == {f"ETHUSDT.{name}": values[0], "trail_lag_r": 0.5}
+    assert studies.proposed(a_finding(studies.asked("backtest", ["eth", "ema_trend"]))) == {}
 
 
 # The whole way, on the phone
@@ -759,6 +773,7 @@ def test_how_often_luck_was_tried_is_said() -> None:
     assert "1,250 sets tried on these bars in all" in finding_view(1, a_finding(backtest, trials=1250), LOOK)
     best = a_finding(search, trials=2, chosen={"adx_min": 25.0})
     assert "Best of 2 sets: adx_min 25\n" in finding_view(1, best, LOOK)
+    assert "Searched adx_min 20, 25" in finding_view(1, best, LOOK)
     assert "1,250 sets tried" in finding_view(1, dataclasses.replace(best, trials=1250), LOOK)
 
 

@@ -260,15 +260,16 @@ def landscape_grid(
     return ranked(tuple(names), axes, values, table, "sharpe")
 
 
-def walk_forward(series: CandleSeries, folds: int = 4) -> WalkForward:
-    """Each fold's best of three averages, traded on the next stretch; the tests joined."""
-    step = len(series) // (folds + 2)
-    found, rows, curve, last = [], [], [], 10_000.0
+def walk_forward(series: CandleSeries, folds: int = 4) -> Report:
+    """Each fold's best of three averages, traded on the next stretch; the tests joined into one result."""
+    step, last = len(series) // (folds + 2), 10_000.0
+    found, parts = [], []
+    curve, exposed = np.full(len(series), last), np.zeros(len(series), bool)
     for fold in range(folds):
-        cut, end = step * (fold + 2), min(step * (fold + 3), len(series))
+        cut, end = step * (fold + 2), step * (fold + 3)
         train = [(result(series.between(cut - 2 * step, cut - 10), {"ema_period": p}), p) for p in (30.0, 50.0, 80.0)]
         best, period = max(train, key=lambda each: each[0].metrics["sharpe"] or -9.0)
-        test = result(series.between(cut, end), {"ema_period": period})
+        test = result(series.between(cut, end), {"ema_period": period, "initial_equity": last})
         found.append(
             Fold(
                 train_from=cut - 2 * step,
@@ -280,12 +281,31 @@ def walk_forward(series: CandleSeries, folds: int = 4) -> WalkForward:
                 test=test.metrics,
             )
         )
-        rows.append(np.arange(cut, end, dtype=np.int64))
-        curve.append(test.equity / 10_000.0 * last)
-        last = float(curve[-1][-1])
-    joined = np.concatenate(curve)
-    whole = metrics(joined, Totals(), initial_equity=10_000.0, interval=series.interval)
-    return WalkForward(folds=tuple(found), rows=np.concatenate(rows), equity=joined, metrics=whole, embargo=10)
+        moved = {name: getattr(test.trades, name) + cut for name in ("signal", "entry", "exit")}
+        parts.append(replace(test.trades, **moved))
+        cash = last + float(test.trades.pnl.sum())  # a position that is open at a fold's end is given up
+        curve[cut:end], exposed[cut:end] = test.equity, test.exposed
+        curve[end - 1], last = cash, cash
+        exposed[int(parts[-1].exit[-1]) : end] = False
+    rows = np.arange(2 * step, step * (folds + 2), dtype=np.int64)
+    curve[rows[-1] :] = last
+    joined = replace(
+        parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in parts[0].__slots__}
+    )
+    totals = Totals(
+        trades=len(joined),
+        wins=int((joined.pnl > 0).sum()),
+        gains=float(joined.pnl[joined.pnl > 0].sum()),
+        losses=float(joined.pnl[joined.pnl <= 0].sum()),
+        r_multiples=float(joined.r.sum()),
+        exposed=int(exposed[rows].sum()),
+        fees=float(joined.fees.sum()),
+        funding=float(joined.funding.sum()),
+    )
+    whole = metrics(curve[rows], totals, initial_equity=10_000.0, interval=series.interval)
+    walk = WalkForward(folds=tuple(found), rows=rows, equity=curve[rows], metrics=whole, embargo=10)
+    shown = replace(result(series), trades=joined, equity=curve, exposed=exposed, metrics=whole, open_position=None)
+    return report(shown, walk=walk, kind="walkforward")
 
 
 def many_trades(count: int) -> Report:

@@ -57,7 +57,7 @@ def searched() -> Report:
 @cache
 def walked() -> Report:
     """A walk-forward of four folds."""
-    return samples.report(walk=samples.walk_forward(samples.market(2400)), kind="walkforward")
+    return samples.walk_forward(samples.market(2400))
 
 
 def cut(result: Result, count: int) -> Result:

@@ -56,7 +56,7 @@ def searched() -> Report:
 @cache
 def walked() -> Report:
     """A walk-forward of four folds."""
-    return samples.report(walk=samples.walk_forward(samples.market(2400)), kind="walkforward")
+    return samples.walk_forward(samples.market(2400))
 
 
 @cache
@@ -102,7 +102,7 @@ def test_every_sheet_is_there_in_its_order() -> None:
     """A grid and a walk-forward bring their own."""
     assert opened("backtest").sheetnames == ALWAYS
     assert opened("grid").sheetnames == [*ALWAYS[:6], "Grid", "Heatmap", *ALWAYS[6:]]
-    assert opened("walk").sheetnames == [*ALWAYS[:6], "Walk-forward", "Out of sample", *ALWAYS[6:]]
+    assert opened("walk").sheetnames == [*ALWAYS[:6], "Walk-forward", *ALWAYS[6:]]
 
 
 def test_the_summary_begins_with_the_verdict_and_its_reasons() -> None:
@@ -132,7 +132,7 @@ def test_evidence_stands_with_its_interval() -> None:
     assert (beside(again, "Look-ahead check"), beside(again, "Look-ahead check", 5)) == ("FAILED", "row 7 changed")
 
 
-@pytest.mark.parametrize("name", ["backtest", "grid", "open"])
+@pytest.mark.parametrize("name", ["backtest", "grid", "open", "walk"])
 def test_the_trades_add_up_to_the_metrics(name: str) -> None:
     """Net to the balance, costs to the costs, wins to the win rate, R to the expectancy."""
     sheet, report = opened(name)["Trades"], REPORTS[name]()
@@ -176,7 +176,7 @@ def test_the_equity_sheet_has_every_close_of_a_short_study() -> None:
     assert column(sheet, "Buy and hold USDT") == pytest.approx(report.hold.equity)
     assert column(sheet, "Close UTC")[0] == moment(int(report.result.series.timestamp[0]) + 4 * 3_600_000)
     charts = {name: len(book[name]._charts) for name in book.sheetnames}
-    assert (charts["Summary"], charts["Equity"], len(opened("walk")["Out of sample"]._charts)) == (1, 2, 2)
+    assert (charts["Summary"], charts["Equity"]) == (1, 2)
     assert sheet["G1"].value == "3,000 of 3,000 closes: every one."
 
 
@@ -258,7 +258,21 @@ def test_a_walk_forward_shows_what_each_fold_chose() -> None:
     assert column(sheet, "ema_period", most=5) == [fold.chosen["ema_period"] for fold in walk.folds]
     assert column(sheet, "Test sharpe ratio", most=5) == pytest.approx([fold.test["sharpe"] for fold in walk.folds])
     assert beside(sheet, "Total return", 3) == pytest.approx(walk.metrics["total_return"])
-    assert column(opened("walk")["Out of sample"], "Equity USDT") == pytest.approx(walk.equity)
+
+
+def test_a_walk_forward_speaks_of_the_bars_on_which_nothing_was_chosen() -> None:
+    """Curve, buy-and-hold, months and shares of time leave the first training out."""
+    book, report = opened("walk"), walked()
+    assert report.walk is not None
+    first, stamps = int(report.walk.rows[0]), report.result.series.timestamp
+    assert column(book["Equity"], "Equity USDT") == pytest.approx(report.walk.equity)
+    assert column(book["Equity"], "Close UTC")[0] == moment(int(stamps[first]) + 4 * 3_600_000)
+    close = report.result.series.close
+    held = close[int(report.walk.rows[-1])] / close[first - 1] - 1
+    assert beside(book["Summary"], "Total return", 3) == pytest.approx(held)
+    assert beside(book["Exposure"], "Both") == pytest.approx(report.walk.metrics["exposure"])
+    assert column(book["Trades"], "Entry bar UTC")[0] == moment(int(stamps[report.result.trades.entry[0]]))
+    assert beside(book["Costs"], "Net profit") == pytest.approx(report.result.trades.pnl.sum())
 
 
 def test_every_assumption_is_told() -> None:

@@ -1,0 +1,276 @@
+"""A grid search on a real Dask cluster of processes: the numbers of `research.grid.search`, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from research.cluster import Cluster
+from research.grid import Axis, Grid, Sums, search
+from research.ground import EIGHT_HOURS, Ground
+from tests.parity.plain import DEFAULTS, DEFAULTS_OF
+from tests.parity.series import MIDNIGHT, MINUTE, bars_from, walk
+from tests.structure import ROOT
+from trading.errors import BadInput, ConclaveError
+from trading.model import CandleSeries
+from storage.archive import series_of
+
+distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+
+pytestmark = [
+    pytest.mark.timeout(240),
+    # Dask's own, when processes are killed and loops closed under it.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+AXES: tuple[Axis, ...] = (
+    ("ema_period", tuple(range(50, 150, 10))),
+    ("rsi_period", (6, 10, 14, 20)),
+    ("sl_atr_multiplier", (1.5, 2.5, 4.0)),
+    ("risk_per_trade", (0.01, 0.02)),
+)
+LARGE: tuple[Axis, ...] = (("ema_period", tuple(range(20, 520))), *AXES[1:3])
+
+
+def series(bars: int = 3_000, seed: int = 3) -> CandleSeries:
+    """A synthetic series of 15-minute bars."""
+    rng = np.random.default_rng(seed)
+    made = bars_from(rng, walk(rng, bars, start=2_000.0, vol=0.006), interval=15).bars
+    return series_of("BTCUSDT", 15, {**made, "timestamp": MIDNIGHT + np.arange(bars, dtype=np.int64) * 15 * MINUTE})
+
+
+def grid(axes: tuple[Axis, ...] = AXES, strategy: str = "ema_trend") -> Grid:
+    """Over the defaults."""
+    return Grid(strategy=strategy, values=DEFAULTS_OF[strategy], axes=axes)
+
+
+def same(one: Sums, other: Sums) -> None:
+    """Bit for bit."""
+    assert np.array_equal(one.done, other.done)
+    assert one.sums.tobytes() == other.sums.tobytes()
+    assert one.blocks.tobytes() == other.blocks.tobytes()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Two workers, a process each, without a dashboard."""
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as made:
+        yield made.scheduler_address
+
+
+@pytest.fixture
+def fragile() -> Iterator[distributed.LocalCluster]:
+    """The same, to be broken."""
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as made:
+        yield made
+
+
+@pytest.mark.parametrize("first", [0, 700])
+def test_the_numbers_are_those_of_one_machine(address: str, first: int) -> None:
+    """With funding rates, and with bars that only warm the indicators up."""
+    funding = {MIDNIGHT + place * EIGHT_HOURS: Decimal("0.0001") * (place % 5 - 2) for place in range(60)}
+    ground, told = Ground.of(series(), funding), list[int]()
+    alone = search(ground, grid(), jobs=1, first=first)
+    with Cluster(address) as cluster:
+        same(cluster.search(ground, grid(), jobs=7, first=first, tell=told.append), alone)
+    assert told == sorted(told)
+    assert told[-1] == grid().combinations
+
+
+def test_several_searches_over_one_connection(address: str) -> None:
+    """As a walk-forward does: other bars, another strategy, the first one again."""
+    asked = [
+        (series(), grid()),
+        (series(1_500), grid()),
+        (series(seed=4), grid((("bb_period", (10, 20)), ("adx_max", (15.0, 25.0))), "mean_reversion")),
+        (series(), grid()),
+    ]
+    with Cluster(address) as cluster:
+        for bars, each in asked:
+            same(cluster.search(Ground.of(bars), each), search(Ground.of(bars), each))
+
+
+def test_only_what_is_left_is_searched(address: str) -> None:
+    """What is known already stays as it is."""
+    bars = series()
+    known = Sums.empty(grid(), len(bars), bars.interval)
+    known.done[::3] = True
+    known.sums[::3] = 7.0
+    with Cluster(address) as cluster:
+        found = cluster.search(Ground.of(bars), grid(), known=known)
+    assert found is known
+    assert found.done.all()
+    alone = search(Ground.of(bars), grid())
+    assert np.array_equal(found.sums[1::3], alone.sums[1::3])
+    assert (found.sums[::3] == 7.0).all()
+
+
+def test_stopped_in_the_middle_and_gone_on_with(address: str) -> None:
+    """What is done is kept, what is queued is not waited for, and the rest is done the next time."""
+    bars, large, stop = series(20_000), grid(LARGE), threading.Event()
+    known = Sums.empty(large, len(bars), bars.interval)
+
+    def tell(done: int) -> None:
+        if done:
+            stop.set()
+
+    with Cluster(address) as cluster:
+        cluster.search(Ground.of(bars), large, known=known, tell=tell, stopped=stop.is_set)
+        assert stop.is_set()
+        assert 0 < known.done.sum() < large.combinations
+        cluster.search(Ground.of(bars), large, known=known)
+    same(known, search(Ground.of(bars), large, jobs=2))
+
+
+def test_a_worker_that_is_killed_is_survived(fragile: distributed.LocalCluster) -> None:
+    """Kill -9 in the middle; its tasks are done again, and so are the bars it held."""
+    bars, large, killed = series(20_000), grid(LARGE), list[int]()
+    pids = [worker.pid for worker in fragile.workers.values()]
+
+    def tell(done: int) -> None:
+        if done and not killed:
+            killed.extend(pids)
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+
+    with Cluster(fragile.scheduler_address) as cluster:
+        found = cluster.search(Ground.of(bars), large, tell=tell)
+    assert killed
+    same(found, search(Ground.of(bars), large, jobs=2))
+
+
+def test_nobody_left_is_one_clear_error(fragile: distributed.LocalCluster) -> None:
+    """Workers that leave for good end the search; what is done is kept."""
+    bars, large = series(20_000), grid(LARGE)
+    known = Sums.empty(large, len(bars), bars.interval)
+
+    def tell(done: int) -> None:
+        if done and fragile.worker_spec:
+            fragile.scale(0)
+
+    with Cluster(fragile.scheduler_address, gone=1.0) as cluster, pytest.raises(ConclaveError, match="gone") as refused:
+        cluster.search(Ground.of(bars), large, known=known, tell=tell)
+    assert "\n" not in str(refused.value)
+    assert 0 < known.done.sum() < large.combinations
+
+
+@pytest.mark.parametrize("address", ["nonsense:with:colons", "http://127.0.0.1:1", "tcp://:port", "", "tcp://127.0.0.1"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    """Before anything is tried."""
+    with pytest.raises(BadInput, match="tcp://host:8786"), Cluster(address):
+        pass
+
+
+def test_nobody_at_the_address(unused_port: int) -> None:
+    """One clear line within seconds."""
+    began = time.monotonic()
+    with pytest.raises(ConclaveError, match="no Dask scheduler answers at") as refused, Cluster(f"127.0.0.1:{unused_port}"):
+        pass
+    assert time.monotonic() - began < 10
+    assert "\n" not in str(refused.value)
+
+
+def test_somebody_silent_at_the_address() -> None:
+    """A port that takes the connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(ConclaveError, match="no Dask scheduler answers"), Cluster(
+            f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        ):
+            pass
+        assert time.monotonic() - began < 15
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """One that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A cluster whose one worker was started elsewhere, with `request.param` done to its copy of the code."""
+    change = request.param
+    with distributed.LocalCluster(n_workers=0, processes=True, dashboard_address=None) as made:
+        env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        if change is not None:
+            for folder in ("research", "trading", "storage"):
+                copied(ROOT / folder, tmp_path / folder)
+            change(tmp_path)
+            env["PYTHONPATH"] = str(tmp_path)
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", made.scheduler_address, "--no-dashboard"]
+        worker = subprocess.Popen(
+            [*command, "--no-nanny", "--nthreads", "1"],
+            cwd=tmp_path.parent,
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield made.scheduler_address
+        finally:
+            worker.kill()
+            worker.wait()
+
+
+def copied(source: Path, target: Path) -> None:
+    """The Python files of a folder."""
+    for path in source.rglob("*.py"):
+        beside = target / path.relative_to(source)
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(path.read_bytes())
+
+
+def changed(folder: Path) -> None:
+    """One line more in a strategy."""
+    with (folder / "trading" / "strategy" / "ema_trend.py").open("a", encoding="utf-8") as file:
+        file.write("\n# changed\n")
+
+
+@pytest.mark.parametrize(
+    ("foreign", "words"), [(None, "lacks this project's code"), (changed, "another version")], indirect=["foreign"]
+)
+def test_a_worker_with_other_code_is_refused(foreign: str, words: str) -> None:
+    """By its address, with what to do."""
+    with pytest.raises(ConclaveError, match=words) as refused, Cluster(foreign):
+        pass
+    assert "docs/cluster.md" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("foreign", [lambda folder: None], indirect=True)
+def test_a_worker_with_a_copy_of_the_code_works(foreign: str) -> None:
+    """The same code in another folder."""
+    bars = series()
+    with Cluster(foreign) as cluster:
+        same(cluster.search(Ground.of(bars), grid()), search(Ground.of(bars), grid()))
+
+
+def test_without_dask_it_says_how_to_install_it() -> None:
+    """In a process that cannot import it."""
+    code = "import sys; sys.modules['distributed'] = None\nfrom research.cluster import Cluster\nCluster('x:1').__enter__()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "pip install 'distributed" in done.stderr.splitlines()[-1]
+
+
+def test_no_worker_in_time() -> None:
+    """A scheduler alone: one clear line that says how to start one."""
+    with (
+        distributed.LocalCluster(n_workers=0, processes=True, dashboard_address=None) as made,
+        pytest.raises(ConclaveError, match="has no workers") as refused,
+        Cluster(made.scheduler_address),
+    ):
+        pass
+    assert "dask worker" in str(refused.value)
