@@ -64,5 +64,5 @@ $(INSTALLED): requirements.lock
 	@echo "Building $(VENV) from requirements.lock (about a minute, once)" >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m research.warm  # compiles the kernel once, for the first backtest
+	@$(BIN)/python -m research.lab warm  # compiles the kernel once, for the first backtest
 	@touch $@

@@ -58,6 +58,7 @@ class Lag:
 
     p50: float
     p99: float
+    p999: float
     worst: float
     window: float
 
@@ -95,8 +96,8 @@ class LoopLag:
         if not known:
             return None
         late = np.frombuffer(self._late, np.float32, known)
-        p50, p99 = np.quantile(late, (0.5, 0.99))
-        return Lag(p50=float(p50), p99=float(p99), worst=float(late.max()), window=known * self._tick)
+        p50, p99, p999 = (float(each) for each in np.quantile(late, (0.5, 0.99, 0.999)))
+        return Lag(p50=p50, p99=p99, p999=p999, worst=float(late.max()), window=known * self._tick)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now, size = loop.time(), len(self._late)
@@ -284,8 +285,8 @@ class ProgramVitals:
         lag = self._lag.lag()
         if lag is None:
             return "Loop lag", False, UNKNOWN
-        p50, p99, worst = (f"{1000 * value:.1f}" for value in (lag.p50, lag.p99, lag.worst))
-        text = f"p50 {p50} ms, p99 {p99} ms, max {worst} ms in {duration(timedelta(seconds=lag.window))}"
+        p50, p99, p999, worst = (f"{1000 * value:.1f}" for value in (lag.p50, lag.p99, lag.p999, lag.worst))
+        text = f"p50 {p50} ms, p99 {p99} ms, p99.9 {p999} ms, max {worst} ms in {duration(timedelta(seconds=lag.window))}"
         return "Loop lag", lag.p99 <= _LAG_P99, text
 
     def _job(self, job: JobView) -> Row:

@@ -57,8 +57,9 @@ _DECIDES: Final = (
 _INSTALL: Final = "Dask is not installed here: .venv/bin/python -m pip install 'distributed>=2026.1'"
 _SAME: Final = "every worker needs this project's folder as it is here on its PYTHONPATH, see docs/cluster.md"
 
-Client = Future = Arrivals = Any
-"""Dask's own: half of their calls carry no types."""
+Client = Any  # these three are Dask's own; half of their calls carry no types
+Future = Any
+Arrivals = Any
 Answer = tuple[FloatArray, NDArray[np.float32], float]
 """Sums, blocks, and the seconds that they took."""
 
@@ -117,7 +118,7 @@ class Cluster:
 
 def _connect(address: str) -> Client:
     try:
-        from distributed import Client as connect
+        import distributed
         from distributed.comm import parse_host_port
         from distributed.comm.addressing import parse_address
         from distributed.comm.registry import get_backend
@@ -134,7 +135,7 @@ def _connect(address: str) -> Client:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of versions: they are looked at below
-            return connect(address, timeout=REACH, set_as_default=False, name="conclave")
+            return distributed.Client(address, timeout=REACH, set_as_default=False, name="conclave")
     except (OSError, ValueError, TypeError, ImportError) as error:
         said = str(error).partition("\n")[0] or type(error).__name__
         raise ConclaveError(f"no Dask scheduler answers at {address} within {REACH:g} s: {said[:200]}") from None

@@ -82,10 +82,10 @@ async def fetch(source: Source, archive: CandleArchive, symbol: str, interval: i
         raise BadInput(f"--interval {interval} is none of the exchange's: one of {choice} (minutes)")
     if not 1 <= days <= MOST_DAYS:
         raise BadInput(f"--days {days} is not possible: from 1 to {MOST_DAYS}")
-    work = _Candles(source, archive, symbol, interval, tell)
+    work = await asyncio.to_thread(_Candles, source, archive, symbol, interval, tell)  # reads the archive
     try:
         span, late = await work.run(days)
-        settled = _Settlements(source, archive, symbol, tell)
+        settled = await asyncio.to_thread(_Settlements, source, archive, symbol, tell)
         await settled.run(span)
     except Transient as error:
         raise Transient(f"{error}{work.kept()}") from error

@@ -16,6 +16,7 @@ import json
 import math
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -264,7 +265,7 @@ class Sums:
                 if str(kept["name"]) != f"{self.grid.fingerprint} {data} {self.bars}":
                     return 0
                 self.done[:], self.sums[:], self.blocks[:] = kept["done"], kept["sums"], kept["blocks"]
-        except (OSError, ValueError, KeyError, EOFError):  # none, or not whole
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # none, or not whole
             return 0
         return int(self.done.sum())
 

@@ -12,6 +12,7 @@ import contextlib
 import os
 import pickle
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -176,7 +177,7 @@ def _tidy(folder: Path) -> None:
         raise Transient(f"{folder} cannot be made ({error.strerror}): check DATA_DIR and free space") from error
 
 
-def _rehearse(research: Research) -> None:
+def rehearse(research: Research) -> None:
     """A small backtest and a small search, so that libraries are imported and compiled code is loaded."""
     from trading.strategy import strategy_named  # TA-Lib
 
@@ -204,7 +205,7 @@ def work(load: Callable[[], Research] = _research) -> None:
 
     def prepared() -> Answer:
         research = load()
-        _rehearse(research)
+        rehearse(research)
 
         def answer(request: list[bytes], word: Word) -> Sequence[bytes]:
             task = pickle.loads(request[0])  # noqa: S301 - our own parent wrote it
@@ -222,4 +223,7 @@ def work(load: Callable[[], Research] = _research) -> None:
 
 
 if __name__ == "__main__":
-    work()
+    if sys.argv[1:] == ["warm"]:  # `make install`: compile now what would be compiled before the first study
+        rehearse(_research())
+    else:
+        work()

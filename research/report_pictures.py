@@ -5,6 +5,7 @@ Plain data, composed without a painter: numpy and TA-Lib only.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -48,6 +49,7 @@ def pictures(report: Report) -> dict[str, Picture]:
     The others: `equity`, `months`, `trades` (where there was one), `grid` (where there is one).
     """
     curve, months = equity_picture(report), months_picture(report)
+    months = replace(months, title=f"{title_of(report)}: return by month, %")
     found: dict[str, Picture] = {"chart": chart(report), "equity": curve, "months": months}
     if report.grid is not None:
         found["grid"] = grid_picture(report)

@@ -21,6 +21,7 @@ from research.fetch import candles_for
 from research.synthetic import synthetic
 from storage.archive import CandleArchive, fingerprint
 from trading.errors import BadInput, Transient
+from trading.exchange.bybit.endpoints import is_loopback
 from trading.laboratory import Progress, Study
 from trading.model import CandleSeries
 
@@ -173,8 +174,8 @@ class FromArchive:
 
     @property
     def made_up(self) -> bool:
-        """Downloaded from an exchange."""
-        return False
+        """Downloaded from an exchange on this machine, which is a paper one. Reads the archive."""
+        return is_loopback(CandleArchive(self.data_dir).source(self.symbol, self.file_interval))
 
     def open(self) -> tuple[CandleFile, Funding | None]:
         """Read them; `BadInput` names gaps, and days that are not there."""

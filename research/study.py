@@ -245,6 +245,7 @@ class _Work:
         grid = self._grid()
         series = self._file.series
         sums = Sums.empty(grid, len(series), series.interval)
+        self._folder.mkdir(parents=True, exist_ok=True)
         kept, data = self._folder / KEPT, data_fingerprint(self._file, self._funding)
         known = sums.resume(kept, data)
         meter = _Meter("search", grid.combinations, self._tell, known)
@@ -268,7 +269,6 @@ class _Work:
             )
         finally:
             if not sums.done.all():
-                self._folder.mkdir(parents=True, exist_ok=True)
                 sums.save(kept, data)
         if not sums.done.any():
             raise KeyboardInterrupt

@@ -237,7 +237,7 @@ def _no_luck(result: Result, evidence: Evidence) -> str | None:
     if evidence.deflated >= SURE:
         return None
     sets = f", luck alone {evidence.expected_best:.1f} in {evidence.trials:,} sets" if evidence.trials > 1 else ""
-    return f"{_percent(evidence.deflated)} sure it is no luck (<{SURE:.0%}){sets}"
+    return f"deflated Sharpe {_percent(evidence.deflated)} (<{SURE:.0%}){sets}"
 
 
 def _earns(result: Result, evidence: Evidence) -> str | None:
@@ -275,7 +275,7 @@ def _merits(evidence: Evidence) -> tuple[str, ...]:
     sets = f", {evidence.trials:,} sets tried" if evidence.trials > 1 else ""
     reasons = [
         f"out-of-sample Sharpe {evidence.out_of_sample:.1f}, {evidence.out_trades} trades",
-        f"{_percent(evidence.deflated or 0.0)} sure it is no luck{sets}",
+        f"deflated Sharpe {_percent(evidence.deflated or 0.0)}{sets}",
     ]
     if evidence.expectancy_r is not None:
         reasons.append(f"expectancy at least {evidence.expectancy_r.low:.2f} R")

@@ -48,12 +48,12 @@ class Question:
 
 
 QUESTIONS = (
-    Question(file=BTC_HOURS, interval=240, kind="backtest", funding=BTC_FUNDING),
     Question(file=BTC_HOURS, interval=240, kind="walkforward", funding=BTC_FUNDING),
-    Question(file=ETH_HOURS, interval=240, kind="backtest"),
+    Question(file=BTC_HOURS, interval=240, kind="backtest", funding=BTC_FUNDING),
     Question(file=ETH_HOURS, interval=240, kind="walkforward"),
-    Question(file=BTC_QUARTERS, interval=15, kind="backtest", funding=BTC_FUNDING),
+    Question(file=ETH_HOURS, interval=240, kind="backtest"),
     Question(file=BTC_QUARTERS, interval=15, kind="walkforward", funding=BTC_FUNDING),
+    Question(file=BTC_QUARTERS, interval=15, kind="backtest", funding=BTC_FUNDING),
 )
 HEAD = (
     "| market | bars | what | net | a year | hold | max. drawdown | Sharpe | trades | costs of gross | verdict |",
@@ -107,7 +107,7 @@ def row(question: Question, report: Report) -> str:
     cells = (
         f"{question.symbol} {_year(found.first)}–{_year(found.last)}",
         f"{bar}, {found.bars:,}",
-        "defaults, all bars" if question.kind == "backtest" else f"walk-forward, {FOLDS} folds, out of sample",
+        "defaults, all bars, in sample" if question.kind == "backtest" else f"walk-forward, {FOLDS} folds, out of sample",
         f"{found.metrics['total_return'] or 0:+.1%}",
         f"{_yearly(found):+.1%}",
         f"{found.hold_return:+.1%}",

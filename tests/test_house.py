@@ -213,7 +213,8 @@ def locked() -> dict[str, tuple[str, int]]:
 
 def declared() -> list[Requirement]:
     table = project()["project"]
-    return [Requirement(line) for line in [*table["dependencies"], *table["optional-dependencies"]["dev"]]]
+    extras = table["optional-dependencies"]
+    return [Requirement(line) for line in sum(extras.values(), start=list(table["dependencies"]))]
 
 
 def test_every_locked_package_has_hashes() -> None:

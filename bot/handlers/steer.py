@@ -212,8 +212,9 @@ def _effects(desk: Desk, now: Mapping[str, float], values: Mapping[str, float]) 
 def _settings_view(desk: Desk) -> str:
     """Every setting with its value; a star marks what differs from the configuration."""
     changed = desk.trader.status().settings
+    wide = max(22, *(len(name) for name in desk.tunable.current()))
     rows = [
-        f"{name[:22]:<22} {value:>9g}{'*' if name in changed else ''}" for name, value in desk.tunable.current().items()
+        f"{name:<{wide}} {value:>9g}{'*' if name in changed else ''}" for name, value in desk.tunable.current().items()
     ]
     table = "<pre>" + "\n".join(rows) + "</pre>"
     tail = "* changed in the chat. " if changed else ""

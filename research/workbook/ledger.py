@@ -33,9 +33,9 @@ _WORDS: Final = np.array([reason.replace("_", " ") for reason in REASONS])
 def trades(book: Book, report: Report) -> None:
     """Every closed trade in the order of closing, with its exposure, R, costs and the balance after it."""
     result, of = report.result, report.result.trades
-    stamps, initial = result.series.timestamp, float(result.params["initial_equity"])
-    notional, after = of.qty * of.entry_price, initial + np.cumsum(of.pnl)
-    before = np.concatenate(([initial], after[:-1])) if len(of) else after
+    stamps, notional = result.series.timestamp, of.qty * of.entry_price
+    before = result.equity[of.signal]  # nothing is open at a signal: this is the cash
+    after = before + of.pnl
     share = np.divide(notional, before, out=np.full(len(of), np.nan), where=before > 0)
     sheet = book.sheet("Trades")
     columns = [
@@ -147,15 +147,14 @@ def exposure(book: Book, report: Report) -> None:
     every = np.ones(len(result.trades), np.bool_)
     groups = (("Long", result.trades.side > 0), ("Short", result.trades.side < 0), ("Both", every))
     free = sheet.table(3, _by_side(result, groups))
-    held = result.open_position
-    if held is not None:
-        text = f"A {held['side']} position is still open after the last bar; it counts in the shares, not as a trade."
-        sheet.text(free, 0, text, "note")
+    if result.open_position is not None or report.walk is not None:
+        sheet.text(free, 0, _NOT_CLOSED, "note")
     numbers = month_numbers(result.series.timestamp)
     sheet.text(free + 2, 0, "By month", "heading")
     top = free + 3
     months = np.unique(numbers)
-    shares = {word: _share(numbers, months, sides == side) for word, side in (("Long", 1), ("Short", -1), ("Flat", 0))}
+    states = (("Long", sides > 0), ("Short", sides < 0), ("Flat", ~result.exposed))
+    shares = {word: _share(numbers, months, state) for word, state in states}
     opened = np.array([np.sum(numbers[result.trades.entry] == month) for month in months], np.float64)
     columns = [
         Column(name="Month", values=[_month(month) for month in months.tolist()], kind="text"),
@@ -168,6 +167,10 @@ def exposure(book: Book, report: Report) -> None:
         sheet.page.conditional_format(top + 1, at, end - 1, at, bar | {"max_value": 1, "min_type": "num"})
 
 
+_NOT_CLOSED: Final = (
+    "A position that is open after the last bar or at a fold's end counts in the shares, not as a trade."
+)
+_NOTHING: Final = 0.005  # USDT
 _BARS: Final = ("#9ad5cd", "#f3b09b", "#cfd6dd")
 
 
@@ -185,7 +188,7 @@ def _by_side(result: Result, groups: tuple[tuple[str, BoolArray], ...]) -> list[
     of, sides = result.trades, sides_of(result)
     days = bar_ms(result) / 86_400_000
     held, notional = (of.exit - of.entry).astype(np.float64), of.qty * of.entry_price
-    shares = (np.mean(sides > 0), np.mean(sides < 0), np.mean(sides != 0))
+    shares = (np.mean(sides > 0), np.mean(sides < 0), np.mean(result.exposed))
 
     def each(values: FloatArray, how: str) -> list[float | None]:
         return [float(getattr(np, how)(values[rows])) if rows.any() else None for _, rows in groups]
@@ -243,12 +246,13 @@ def _bridge(result: Result, whole: Books) -> list[Column]:
 
 
 def _open_costs(result: Result) -> list[str]:
-    """What a position that is still open has paid: part of the metrics, of no trade."""
-    held = result.open_position
-    if held is None:
+    """What positions that were not closed have paid: part of the metrics, of no trade."""
+    own, metrics = books_of(result), result.metrics
+    fees, funding = (metrics["fees"] or 0.0) - own.fees, (metrics["funding"] or 0.0) - own.funding
+    if abs(fees) < _NOTHING and abs(funding) < _NOTHING:
         return []
-    paid = f"{held['fees']:,.2f} USDT of fees and {held['funding']:,.2f} USDT of funding"
-    return [f"The position that is still open has paid {paid} besides; the summary's figures include them."]
+    paid = f"{fees:,.2f} USDT of fees and {funding:,.2f} USDT of funding"
+    return [f"Positions that were not closed have paid {paid} besides; the summary's figures include them."]
 
 
 def _books(names: list[str], rows: list[Books]) -> list[Column]:

@@ -128,6 +128,8 @@ def _warnings(report: Report) -> list[str]:
         found.append("MADE-UP CANDLES: this market does not exist, and nothing here speaks of a real one.")
     if result.open_position is not None:
         found.append("A position is still open after the last bar: it counts in the equity, not as a trade.")
+    if report.walk is not None:
+        found.append("A position that is open at the end of a fold counts in the curve at that close, not as a trade.")
     if result.unrated:
         found.append(f"{result.unrated:,} of {result.settlements:,} funding settlements had no rate of their own.")
     return found

@@ -242,22 +242,22 @@ def cluster() -> Iterator[Figure]:
     with _workers(1) as one, _workers(2) as two:
         found = medians(one=one, two=two)
     for workers, seconds in found.items():
-        yield Figure(name=f"dask, workers: {workers}", value=seconds, unit="s", note=f"{BARS:,} bars x 10,000, warm")
+        yield Figure(name=f"dask, workers: {workers}", value=seconds, unit="s", note=f"{BARS:,} bars x 4,000, warm")
     yield Figure(name="dask, two workers over one", value=found["one"] / found["two"], unit="times")
 
 
 @contextmanager
 def _workers(count: int) -> Iterator[Callable[[], float]]:
-    """A scheduler with so many workers, and a search of 10,000 combinations on it: seconds."""
+    """A scheduler with so many workers, and a search of 4,000 combinations on it: seconds."""
     from distributed import LocalCluster
 
     from research.cluster import Cluster
 
-    ground, stops = Ground.of(candles()[0]), tuple((1 + np.arange(100) / 20).tolist())
+    ground, stops = Ground.of(candles()[0]), tuple((1 + np.arange(40) / 8).tolist())
     grid = Grid(strategy="ema_trend", values=VALUES, axes=(*AXES[:2], ("sl_atr_multiplier", stops)))
     with (
         LocalCluster(  # type: ignore[no-untyped-call]
-            n_workers=count, threads_per_worker=1, dashboard_address=None
+            n_workers=count, threads_per_worker=1, dashboard_address=":0"
         ) as local,
         Cluster(local.scheduler_address) as found,
     ):

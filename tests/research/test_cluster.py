@@ -19,12 +19,12 @@ import pytest
 from research.cluster import Cluster
 from research.grid import Axis, Grid, Sums, search
 from research.ground import EIGHT_HOURS, Ground
-from tests.parity.plain import DEFAULTS, DEFAULTS_OF
+from storage.archive import series_of
+from tests.parity.plain import DEFAULTS_OF
 from tests.parity.series import MIDNIGHT, MINUTE, bars_from, walk
 from tests.structure import ROOT
 from trading.errors import BadInput, ConclaveError
 from trading.model import CandleSeries
-from storage.archive import series_of
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
@@ -65,14 +65,14 @@ def same(one: Sums, other: Sums) -> None:
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Two workers, a process each, without a dashboard."""
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as made:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as made:
         yield made.scheduler_address
 
 
 @pytest.fixture
 def fragile() -> Iterator[distributed.LocalCluster]:
     """The same, to be broken."""
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as made:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as made:
         yield made
 
 
@@ -203,7 +203,7 @@ def unused_port() -> int:
 def foreign(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """A cluster whose one worker was started elsewhere, with `request.param` done to its copy of the code."""
     change = request.param
-    with distributed.LocalCluster(n_workers=0, processes=True, dashboard_address=None) as made:
+    with distributed.LocalCluster(n_workers=0, processes=True, dashboard_address=":0") as made:
         env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         if change is not None:
             for folder in ("research", "trading", "storage"):
@@ -268,7 +268,7 @@ def test_without_dask_it_says_how_to_install_it() -> None:
 def test_no_worker_in_time() -> None:
     """A scheduler alone: one clear line that says how to start one."""
     with (
-        distributed.LocalCluster(n_workers=0, processes=True, dashboard_address=None) as made,
+        distributed.LocalCluster(n_workers=0, processes=True, dashboard_address=":0") as made,
         pytest.raises(ConclaveError, match="has no workers") as refused,
         Cluster(made.scheduler_address),
     ):

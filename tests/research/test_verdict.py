@@ -78,7 +78,7 @@ def test_a_sound_result_is_proven() -> None:
     verdict = judge(shown(), evidence())
     assert verdict.word == "PROVEN"
     assert verdict.reasons[0].startswith("out-of-sample Sharpe ")
-    assert any("sure it is no luck" in reason for reason in verdict.reasons)
+    assert any("deflated Sharpe" in reason for reason in verdict.reasons)
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_a_sound_result_is_proven() -> None:
         ({"out_of_sample": -0.31}, "out-of-sample Sharpe -0.3"),
         ({"out_of_sample": 0.0}, "out-of-sample Sharpe 0.0"),
         ({"out_trades": 19}, "19 trades out of sample (<20)"),
-        ({"deflated": 0.9499}, "94.9% sure it is no luck (<95%)"),
+        ({"deflated": 0.9499}, "deflated Sharpe 94.9% (<95%)"),
         (
             {"deflated": 0.412, "trials": 1350, "expected_best": 1.38},
-            "41.2% sure it is no luck (<95%), luck alone 1.4 in 1,350 sets",
+            "deflated Sharpe 41.2% (<95%), luck alone 1.4 in 1,350 sets",
         ),
         ({"deflated": None}, "no Sharpe ratio"),
         ({"expectancy_r": Interval(low=-0.02, middle=0.1, high=0.2)}, "expectancy as low as -0.02 R"),
@@ -163,7 +163,7 @@ def test_no_loss_no_trade_is_not_proven() -> None:
 def test_certainty_is_never_claimed() -> None:
     """A probability that rounds to one is told as less."""
     sure = judge(shown(), replace(evidence(), deflated=1.0))
-    assert "99.9% sure it is no luck" in sure.reasons
+    assert "deflated Sharpe 99.9%" in sure.reasons
 
 
 def test_the_page_names_every_threshold() -> None:

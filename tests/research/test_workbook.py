@@ -214,7 +214,7 @@ def test_costs_lead_from_gross_to_net() -> None:
         assert beside(sheet, "All", 7) == pytest.approx(trades.pnl.sum())
         assert beside(sheet, "Fees", 5) == pytest.approx(-trades.fees.mean())
     notes = [cell.value for cell in opened("open")["Costs"]["A"] if cell.value]
-    assert any("still open has paid" in note for note in notes)
+    assert any("were not closed have paid" in note for note in notes)
 
 
 def test_shares_of_time_add_up() -> None:
