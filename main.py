@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
@@ -24,7 +25,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from trading import crashpoints
 from trading.errors import AnotherInstance, BadInput, ConclaveError, Misconfigured
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from research.candles import CandleFile
     from research.fetch import Fetched
     from research.report import Outcome
-    from research.results import Report, Result
+    from research.results import GridTable, Report, Result
     from research.sources import CandleSource, Origin
     from research.studio import Studio
     from research.study import Seek
@@ -1310,7 +1311,9 @@ def backtest_command(args: argparse.Namespace) -> int:
 
         print_result(backtest(file.series, study.strategy, study.values, funding, sha256=file.sha256))
         return 0
-    with progress_told() as tell, the_end(tell):
+    if args.out is not None:
+        make_folder(args.out)
+    with progress_told() as tell:
         report = done_study(study, file, funding, made_up=made_up, tell=tell, folder=args.out or Path())
         written = write_files(report, args.out, "backtest") if args.out else []
     if args.json:
@@ -1322,58 +1325,116 @@ def backtest_command(args: argparse.Namespace) -> int:
 
 def optimize_command(args: argparse.Namespace) -> int:
     """`main.py optimize`: a grid search; Ctrl-C keeps what is done, the same command goes on from there."""
-    from research.grid import axes_of, search
-    from research.study import row_of
-    from trading.laboratory import OBJECTIVES
-    from trading.parameters import near
+    from research.study import Stopped, forget
 
-    if args.objective not in OBJECTIVES:
-        hint = near(args.objective, OBJECTIVES)
-        raise BadInput(f"--objective {args.objective} is not known{hint}: one of {', '.join(OBJECTIVES)}")
-    if args.jobs is not None and args.jobs < 1:
-        raise BadInput(f"--jobs {args.jobs} is not possible: 1 or more")
-    study, file, funding, made_up = asked_study(args, "optimize")
-    grid = axes_of(args.grid, study.strategy, study.values)
-    study = replace(study, grid=grid, objective=args.objective, folds=args.walk_forward)
-    out, stop = args.out or Path("optimized"), threading.Event()
+    study, file, funding, made_up = asked_search(args)
+    out = args.out or Path("optimized")
     make_folder(out)
     with contextlib.ExitStack() as stack:
-        stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, lambda *_: stop.set()))
-        tell = stack.enter_context(progress_told())
-        seek = search
-        if args.cluster:
-            from research.cluster import Cluster
-
-            seek = stack.enter_context(Cluster(args.cluster)).search
+        stack.enter_context(alone_in(out))
+        ctrl_c = stack.enter_context(CtrlC(stack.enter_context(progress_told())))
         try:
             report = done_study(
                 study,
                 file,
                 funding,
                 made_up=made_up,
-                tell=tell,
+                tell=ctrl_c.tell,
                 folder=out,
                 jobs=args.jobs or os.cpu_count() or 1,
-                stopped=stop.is_set,
-                seek=seek,
+                stopped=ctrl_c.pressed.is_set,
+                seek=searching(args, stack),
+                keep=True,
             )
+            written = write_files(report, out, "optimized")
+        except Stopped as stopped:
+            tell_search(stopped.table, study, out, as_json=args.json)
+            left = stopped.table.combinations - stopped.table.evaluated
+            raise ConclaveError(f"stopped with {left:,} combinations to go: the same command goes on there") from None
         except KeyboardInterrupt:
-            raise ConclaveError("stopped before anything was done") from None
-        written = write_files(report, out, "optimized")
+            raise ConclaveError("stopped: what was searched is kept, the same command goes on from there") from None
+        forget(out)
     assert report.grid is not None  # noqa: S101 - of an optimisation
-    table = report.grid
-    top = [row_of(table, int(row), study.values) for row in table.order[:20]]
-    rows = [{"params": {**study.values, **params}, "metrics": metrics} for params, metrics in top]
-    if args.json:
-        counts = {"combinations": table.combinations, "evaluated": table.evaluated, "seconds": table.seconds}
-        print(json.dumps({**counts, "best": rows[0], "top": rows, "out": str(out)}, allow_nan=False))
-    else:
-        tell_top(report, top)
+    tell_search(report.grid, study, out, as_json=args.json)
+    if not args.json:
         tell_report(report, written)
-    if stop.is_set():
-        left = table.combinations - table.evaluated
-        raise ConclaveError(f"stopped with {left:,} combinations to go: the same command goes on from there")
     return 0
+
+
+def asked_search(
+    args: argparse.Namespace,
+) -> tuple[Study, CandleFile, Mapping[int, Decimal] | None, bool]:
+    """As `asked_study`, with the grid; what needs no candles is looked at first."""
+    from research.grid import axes_of
+    from research.walkforward import MOST_FOLDS
+    from trading.laboratory import OBJECTIVES
+    from trading.parameters import near
+
+    if args.objective not in OBJECTIVES:
+        hint = near(args.objective, OBJECTIVES)
+        raise BadInput(f"--objective {args.objective[:40]} is not known{hint}: one of {', '.join(OBJECTIVES)}")
+    if args.jobs is not None and args.jobs < 1:
+        raise BadInput(f"--jobs {args.jobs} is not possible: 1 or more")
+    if not 0 <= args.walk_forward <= MOST_FOLDS:
+        raise BadInput(f"--walk-forward {args.walk_forward} is not possible: 1 to {MOST_FOLDS} folds")
+    study, file, funding, made_up = asked_study(args, "optimize")
+    grid = axes_of(args.grid, study.strategy, study.values)
+    return replace(study, grid=grid, objective=args.objective, folds=args.walk_forward), file, funding, made_up
+
+
+def searching(args: argparse.Namespace, stack: contextlib.ExitStack) -> Seek:
+    """What searches: this machine, or the cluster that is named."""
+    from research.grid import search
+
+    if args.cluster is None:
+        return search
+    from research.cluster import Cluster
+
+    return stack.enter_context(Cluster(args.cluster)).search
+
+
+class CtrlC:
+    """Ctrl-C in an optimisation: a search is asked to stop and to keep what it has, all else is broken off at once."""
+
+    def __init__(self, tell: Callable[[Progress], None]) -> None:
+        self.pressed = threading.Event()
+        self._tell = tell
+        self._searches = False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._heard)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _heard(self, *_: object) -> None:
+        self.pressed.set()
+        if not self._searches:
+            raise KeyboardInterrupt
+
+    def tell(self, progress: Progress) -> None:
+        """Progress, as it is told to the user."""
+        self._searches = progress.stage in {"search", "walk-forward"}
+        if self.pressed.is_set() and not self._searches:
+            raise KeyboardInterrupt
+        self._tell(progress)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Two searches never write into one folder; the lock is the kernel's and dies with its process."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        raise AnotherInstance(f"another search writes into {folder}: wait for it or give another --out") from None
+    try:
+        yield
+    finally:
+        os.close(held)
 
 
 def asked_study(
@@ -1390,6 +1451,8 @@ def asked_study(
         raise BadInput(f"{kind} needs either a SYMBOL or --candles FILE")
     if args.days is not None and args.days < 1:
         raise BadInput(f"--days {args.days} is not possible: 1 or more")
+    if args.interval is not None and args.interval < 1:
+        raise BadInput(f"--interval {args.interval} is no timeframe: give whole minutes, 1 or more")
     if args.candles is not None:
         file, funding, made_up = candle_file(args, shipped.instruments)
     else:
@@ -1434,8 +1497,6 @@ def stored_candles(args: argparse.Namespace, settings: Settings, config: Trading
     from trading.laboratory import Study
 
     symbol, interval = known_symbol(args.market, config.instruments), args.interval or config.timeframe
-    if interval < 1:
-        raise BadInput(f"--interval {interval} is no timeframe: give whole minutes, 1 or more")
     origin: Origin | None = archived(CandleArchive(settings.data_dir), symbol, interval, args.days)
     if origin is None and settings.own_exchange and settings.feed == "synthetic":
         asked = Study(kind="backtest", symbol=symbol, interval=interval, days=args.days, strategy="", values={})
@@ -1459,6 +1520,7 @@ def done_study(
     jobs: int = 1,
     stopped: Callable[[], bool] = lambda: False,
     seek: Seek | None = None,
+    keep: bool = False,
 ) -> Report:
     """The study done in this process."""
     from research.grid import search
@@ -1475,22 +1537,18 @@ def done_study(
         jobs=jobs,
         stopped=stopped,
         seek=seek or search,
+        keep=keep,
     )
 
 
-@contextlib.contextmanager
-def the_end(tell: Callable[[Progress], None]) -> Iterator[None]:
-    """Ctrl-C in the middle of a backtest leaves nothing behind but one line."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise ConclaveError("stopped") from None
-
-
 def make_folder(folder: Path) -> None:
-    """The folder, made where it is not there."""
+    """The folder, made where it is not there; `BadInput` where nothing can be written."""
+    import tempfile
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise BadInput(f"--out {folder} cannot be written to: {error.strerror}") from error
 
@@ -1500,14 +1558,15 @@ def write_files(report: Report, folder: Path, name: str) -> list[Path]:
     from research.render import render
     from research.study import op_config
 
-    make_folder(folder)
     chart, workbook = render(report, "light")
     picture = folder / ("heatmap.png" if report.grid is not None else "chart.png")
     files = {picture: chart, folder / f"{name}.xlsx": workbook}
     if report.grid is not None:
         files[folder / "op_config.json"] = (json.dumps(op_config(report), indent=2, allow_nan=False) + "\n").encode()
     for path, content in files.items():
-        path.write_bytes(content)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside.write_bytes(content)
+        beside.replace(path)  # a reader never meets half of one
     return list(files)
 
 
@@ -1543,13 +1602,25 @@ def tell_report(report: Report, written: Sequence[Path]) -> None:
         print(path)
 
 
-def tell_top(report: Report, top: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+def tell_search(table: GridTable, study: Study, out: Path, *, as_json: bool) -> None:
+    """The best sets of a grid, as the object of the contract or as a table; nothing where there are none."""
+    from research.study import row_of
+
+    top = [row_of(table, int(row), study.values) for row in table.order[:20]]
+    if top and as_json:
+        rows = [{"params": {**study.values, **params}, "metrics": metrics} for params, metrics in top]
+        counts = {"combinations": table.combinations, "evaluated": table.evaluated, "seconds": table.seconds}
+        print(json.dumps({**counts, "best": rows[0], "top": rows, "out": str(out)}, allow_nan=False))
+    elif top:
+        tell_top(table, top)
+
+
+def tell_top(table: GridTable, top: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
     """The best sets of a grid as a table."""
-    assert report.grid is not None  # noqa: S101 - of an optimisation
-    names, shown = report.grid.names, ("sharpe", "total_return", "max_drawdown", "trades")
-    print("  ".join([*(f"{name:>17}" for name in names), *(f"{name:>12}" for name in shown)]))
+    shown = ("sharpe", "total_return", "max_drawdown", "trades")
+    print("  ".join([*(f"{name:>17}" for name in table.names), *(f"{name:>12}" for name in shown)]))
     for params, metrics in top[:10]:
-        cells = [f"{params[name]:>17g}" for name in names]
+        cells = [f"{params[name]:>17g}" for name in table.names]
         figures = ["-" if metrics[name] is None else format(metrics[name], ".4g") for name in shown]
         print("  ".join([*cells, *(f"{each:>12}" for each in figures)]))
 

@@ -12,6 +12,7 @@ what reckons: whoever does not is refused by name. How to set up workers: docs/c
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import importlib.metadata
@@ -119,8 +120,7 @@ class Cluster:
 def _connect(address: str) -> Client:
     try:
         import distributed
-        from distributed.comm import parse_host_port
-        from distributed.comm.addressing import parse_address
+        from distributed.comm.addressing import parse_address, parse_host_port
         from distributed.comm.registry import get_backend
     except ImportError:
         raise ConclaveError(f"--cluster needs what is not there. {_INSTALL}") from None
@@ -135,10 +135,20 @@ def _connect(address: str) -> Client:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of versions: they are looked at below
-            return distributed.Client(address, timeout=REACH, set_as_default=False, name="conclave")
+            asyncio.run(asyncio.wait_for(_reached(address), REACH))
+            connect: Any = distributed.Client
+            return connect(address, timeout=REACH, set_as_default=False, name="conclave")
     except (OSError, ValueError, TypeError, ImportError) as error:
         said = str(error).partition("\n")[0] or type(error).__name__
         raise ConclaveError(f"no Dask scheduler answers at {address} within {REACH:g} s: {said[:200]}") from None
+
+
+async def _reached(address: str) -> None:
+    """A scheduler answers there. Dask's client would wait for ever for one that takes the connection and is silent."""
+    import distributed
+
+    async with distributed.rpc(address, timeout=REACH) as scheduler:  # type: ignore[no-untyped-call]
+        await scheduler.identity()
 
 
 def _check(client: Client, address: str) -> None:
@@ -160,7 +170,8 @@ def _check(client: Client, address: str) -> None:
 
 
 def _strange(who: str, error: BaseException) -> ConclaveError:
-    if isinstance(error, ImportError | AttributeError):
+    missing = ("ModuleNotFoundError", "ImportError", "AttributeError")
+    if any(name in _line(error) for name in missing):  # Dask wraps them
         return ConclaveError(f"{who} lacks this project's code ({_line(error)}): {_SAME}")
     return ConclaveError(f"{who} cannot work ({_line(error)})")
 
@@ -213,11 +224,12 @@ class _Search:
 
     def run(self, tell: Callable[[int], None], stopped: Callable[[], bool]) -> None:
         """Until everything is done or it is stopped."""
-        from distributed import as_completed
+        import distributed
 
         from research.grid import chunks
 
-        arrivals: Arrivals = as_completed(loop=self.client.loop, with_results=True, raise_errors=False)
+        gather: Any = distributed.as_completed
+        arrivals: Arrivals = gather(loop=self.client.loop, with_results=True, raise_errors=False)
         work = _Work(chunks(self.sums.grid, self.sums.done), int((~self.sums.done).sum()))
         told = time.monotonic()
         try:

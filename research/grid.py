@@ -448,7 +448,7 @@ class Searcher:
         """Room for records, one for each thread; only what is used of it becomes memory."""
         if not hasattr(self._room, "held"):
             n = len(self._ground.series)
-            self._room.held = np.empty((2, n), np.int32), np.empty((2 * n, 4), np.int32), np.empty((2 * n, 8))
+            self._room.held = np.empty(2 * n, np.int32), np.empty((2 * n, 4), np.int32), np.empty((2 * n, 8))
         held: tuple[NDArray[np.int32], NDArray[np.int32], FloatArray] = self._room.held
         return held
 

@@ -28,8 +28,8 @@ Bits = NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ground:
-    """A series for the kernel. `ranges` (2, n, 2): low and high, `ends` (2, n, 2): open and close, of longs
-    and of their mirror.
+    """A series for the kernel. `ranges` (2n, 2): low and high, `ends` (2n, 2): open and close, of longs and
+    then of their mirror.
 
     `settled`: how many settlements fall on each bar; `rates`: the sum of their rates where the series of rates knows
     them, `unrated` how many it does not know (there the terms' constant rate stands in).
@@ -53,13 +53,14 @@ class Ground:
         sound = (low > 0) & (low <= np.minimum(open_, close)) & (high >= np.maximum(open_, close)) & (high < np.inf)
         if not sound.all():  # the kernel relies on it; files and archives are checked when they are read
             raise BadInput(f"bar {int(np.argmin(sound)) + 1} is impossible: high and low must enclose open and close")
-        ranges, ends = np.empty((2, len(series), 2)), np.empty((2, len(series), 2))
+        n = len(series)
+        ranges, ends = np.empty((2 * n, 2)), np.empty((2 * n, 2))
         for place, of_long, of_short in ((0, low, high), (1, high, low)):
-            ranges[0, :, place] = of_long
-            np.negative(of_short, out=ranges[1, :, place])
+            ranges[:n, place] = of_long
+            np.negative(of_short, out=ranges[n:, place])
         for place, both in enumerate((open_, close)):
-            ends[0, :, place] = both
-            np.negative(both, out=ends[1, :, place])
+            ends[:n, place] = both
+            np.negative(both, out=ends[n:, place])
         settled, rates, unrated = _settlements(series, funding)
         return cls(
             series=series,
@@ -72,13 +73,12 @@ class Ground:
         )
 
     def curves(self, rate: float) -> tuple[FloatArray, FloatArray]:
-        """`curve` and `paid`, (2, n) each: closes less the funding a unit has paid so far, and that funding."""
+        """`curve` and `paid`, (2n) each: closes less the funding a unit has paid so far, and that funding."""
         if rate not in self._curves:
             self._curves.clear()  # grids seldom vary the rate, and then one after the other
-            paid = np.empty((2, len(self.series)))
-            np.cumsum(self.series.open * (self.rates + rate * self.unrated), out=paid[0])
-            np.negative(paid[0], out=paid[1])
-            self._curves[rate] = np.ascontiguousarray(self.ends[:, :, 1] - paid), paid
+            of_long = np.cumsum(self.series.open * (self.rates + rate * self.unrated))
+            paid = np.concatenate((of_long, -of_long))
+            self._curves[rate] = self.ends[:, 1] - paid, paid
         return self._curves[rate]
 
 

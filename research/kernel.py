@@ -13,8 +13,9 @@ Why the search is fast:
   a unit has paid so far (`curve`), of which equity is a linear function between two fills.
 - Drawdown needs a look at single bars only where a trade's extremes could deepen it.
 
-Arrays are C-contiguous: ranges float64 (n, 2) low, high; ends (n, 2) open, close; curves float64 (n); bits uint64
-(rows, words).
+Arrays are C-contiguous, and hold the n bars of longs and then their mirror: ranges float64 (2n, 2) low, high; ends
+(2n, 2) open, close; curve and paid float64 (2n); bits uint64 (rows, words). They are flat because a view of an array
+is counted and forgotten again each time it is made, which takes longer than following a trade for five bars.
 This module is imported by the lab worker and by one-shot commands, never by the bot.
 """
 
@@ -60,6 +61,9 @@ for _shift in range(64):
 
 _0, _1, _2, _3, _4, _5, _6, _7 = (np.uint64(place) for place in range(8))  # unsigned: none counts from the end
 
+_NEARLY: Final = 1.0 - 1e-12  # a quantity of whole steps is a last digit off in a search
+
+_inlined: Any = njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 _compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
 # The same for sums of finite numbers, in any order.
 _summed: Any = njit(
@@ -90,21 +94,23 @@ def _sized(equity, price, distance, terms):
 
 
 @_compiled
-def _bit(words, row):
-    return (words[row >> 6] >> np.uint64(row & 63)) & np.uint64(1)
+def _bit(bits, line, row):
+    return (bits[line, row >> 6] >> np.uint64(row & 63)) & np.uint64(1)
 
 
-@_compiled
-def _follow(ranges, ends, leave, signal, sign, r, rules):
+@_inlined
+def _follow(ranges, ends, leave, side, signal, r, rules):
     """An order from the close of its signal bar on. Prices are those of the (mirrored) bars.
 
     Answers (fate, bar of the fill, bar of the end, reason, limit, first stop, price of the end, stop at the end):
     an order that was not filled ends with the bar at whose close it was cancelled, or with n while it rests; a
     position ends with the bar of its exit, or with n while it is open.
     """
-    n = ranges.shape[0]
+    n = ranges.shape[0] >> 1
+    own = side * n  # where the side's bars begin
+    sign = 1.0 - 2.0 * side
     tick, num, den = rules[_TICK], rules[_TICK_NUM], rules[_TICK_DEN]
-    limit = _rounded(ends[signal, 1] * (1.0 - sign * rules[_OFFSET]), tick, num, den)
+    limit = _rounded(ends[own + signal, 1] * (1.0 - sign * rules[_OFFSET]), tick, num, den)
     stop = _rounded(limit - r, tick, num, den)
     if not (limit * sign > 0.0 and limit != stop and r > 0.0):
         return NO_PRICE, -1, signal, OPEN, limit, stop, 0.0, stop
@@ -115,11 +121,11 @@ def _follow(ranges, ends, leave, signal, sign, r, rules):
     while True:
         if fill >= n:
             return RESTS, -1, n, OPEN, limit, stop, 0.0, stop
-        if ranges[fill, 0] < limit:
+        if ranges[own + fill, 0] < limit:
             break
         if fill == lapse:
             return EXPIRED, -1, fill, OPEN, limit, stop, 0.0, stop
-        if abs(ends[fill, 1] - limit) > away:
+        if abs(ends[own + fill, 1] - limit) > away:
             return RAN_AWAY, -1, fill, OPEN, limit, stop, 0.0, stop
         fill += 1
 
@@ -128,12 +134,12 @@ def _follow(ranges, ends, leave, signal, sign, r, rules):
         target = _rounded(limit + rules[_TARGET] * r, tick, num, den)
     start, step, lag = rules[_START], rules[_STEP], rules[_LAG]
     span = r * step
-    out = _next(leave, fill, n)  # the first close at which the strategy wants out
+    out = _next(leave, side, fill, n)  # the first close at which the strategy wants out
 
     # The bar of the fill: its range before the fill is not ours, its close is.
-    if ranges[fill, 0] <= stop:
-        return FILLED, fill, fill, STOP, limit, first_stop, min(ends[fill, 0], stop), stop
-    best = max(limit, ends[fill, 1])
+    if ranges[own + fill, 0] <= stop:
+        return FILLED, fill, fill, STOP, limit, first_stop, min(ends[own + fill, 0], stop), stop
+    best = max(limit, ends[own + fill, 1])
     k = fill
     while True:
         # Here a trailing level may have been reached, or it is the fill's bar, or the strategy wants out.
@@ -144,7 +150,7 @@ def _follow(ranges, ends, leave, signal, sign, r, rules):
             if steps * step >= start - 1e-9:
                 stop = max(stop, _rounded(limit + (steps * step - lag) * r, tick, num, den))
                 # While the stop has not moved, it lies below every low and so below every close.
-                if stop >= ends[k, 1]:
+                if stop >= ends[own + k, 1]:
                     due = TRAILING
             higher = limit + span * (steps + 1.0 - 2e-9)
         if due == OPEN and k == out:
@@ -153,52 +159,55 @@ def _follow(ranges, ends, leave, signal, sign, r, rules):
         if k >= n:
             return FILLED, fill, n, OPEN, limit, first_stop, 0.0, stop
         if due != OPEN:
-            return FILLED, fill, k, due, limit, first_stop, ends[k, 0], stop
-        ceiling, last = min(target, higher), min(out, n - 1)
-        at, until = np.uint64(k), np.uint64(last)
+            return FILLED, fill, k, due, limit, first_stop, ends[own + k, 0], stop
+        ceiling = min(target, higher)
+        at, until = np.uint64(own + k), np.uint64(own + min(out, n - 1))
         while at < until and ranges[at, _0] > stop and ranges[at, _1] <= ceiling:
             at += _1
-        k = np.int64(at)
-        if ranges[k, 0] <= stop:
-            return FILLED, fill, k, STOP, limit, first_stop, min(ends[k, 0], stop), stop
-        if ranges[k, 1] > target:
+        k = np.int64(at) - own
+        if ranges[at, _0] <= stop:
+            return FILLED, fill, k, STOP, limit, first_stop, min(ends[at, _0], stop), stop
+        if ranges[at, _1] > target:
             return FILLED, fill, k, TARGET, limit, first_stop, target, stop
-        best = max(best, ranges[k, 1])
+        best = max(best, ranges[at, _1])
 
 
 @_compiled
-def _next(bits, row, n):
-    """The first bar from `row` on whose bit is set; n where there is none."""
+def _next(bits, line, row, n):
+    """The first bar from `row` on whose bit is set in that line of bits; n where there is none."""
     if row >= n:
         return n
     place = row >> 6
-    word = bits[place] >> np.uint64(row & 63) << np.uint64(row & 63)
+    word = bits[line, place] >> np.uint64(row & 63) << np.uint64(row & 63)
     while not word:
         place += 1
-        if place >= bits.shape[0]:
+        if place >= bits.shape[1]:
             return n
-        word = bits[place]
+        word = bits[line, place]
     lowest = word & (~word + np.uint64(1))
     return (place << 6) + _PLACES[(lowest * _SEQUENCE) >> np.uint64(58)]
 
 
 @_compiled
-def _edges(bits, long, short, edges, longs):
-    """Where a combination proposes an entry (`edges`), and where that is a long one; both sides at once are none."""
+def _edges(bits, longs, shorts, each, edges):
+    """Where a combination proposes an entry (row 0 of `edges`), and where that is a long one (row 1).
+
+    Both sides at once are none.
+    """
     before_long = before_short = np.uint64(0)
     one, top = np.uint64(1), np.uint64(63)
     for word in range(bits.shape[1]):
-        of_long = bits[long[0], word]
-        for row in long[1:]:
-            of_long &= bits[row, word]
-        of_short = bits[short[0], word]
-        for row in short[1:]:
-            of_short &= bits[row, word]
+        of_long = bits[longs[each, 0], word]
+        for place in range(1, longs.shape[1]):
+            of_long &= bits[longs[each, place], word]
+        of_short = bits[shorts[each, 0], word]
+        for place in range(1, shorts.shape[1]):
+            of_short &= bits[shorts[each, place], word]
         begun_long = of_long & ~((of_long << one) | before_long)
         begun_short = of_short & ~((of_short << one) | before_short)
         before_long, before_short = of_long >> top, of_short >> top
-        edges[word] = begun_long ^ begun_short
-        longs[word] = begun_long
+        edges[0, word] = begun_long ^ begun_short
+        edges[1, word] = begun_long
 
 
 @_summed
@@ -239,6 +248,34 @@ def _deepened(curve, first, last, cash, qty, base, peak, drawdown):
     return peak, drawdown
 
 
+@_inlined
+def _record(ranges, ends, curve, paid, leave, side, row, r, rules, places, amounts, place):
+    """Follow a signal and write down what every combination that takes it needs to know.
+
+    places: bar of the fill (-1: none), bar of the end, reason. amounts: limit, stop distance over price, one over the
+    stop distance, price of the end, base of the curve, its lowest and its highest, funding of a unit.
+    """
+    own = side * (ranges.shape[0] >> 1)
+    last = (ranges.shape[0] >> 1) - 1
+    fate, fill, end, reason, limit, stop, price, _ = _follow(ranges, ends, leave, side, row, r, rules)
+    places[place, 0] = fill if fate == FILLED else -1
+    places[place, 1] = row + 1 if fate == NO_PRICE else end
+    places[place, 2] = reason
+    if fate == NO_PRICE:  # too far away for anybody
+        limit, stop, price = 1.0, -np.inf, 0.0
+    amounts[place, 0] = limit
+    amounts[place, 1] = abs(limit - stop) / abs(limit)
+    amounts[place, 2] = 1.0 / abs(limit - stop)
+    amounts[place, 3] = price
+    amounts[place, 7] = 0.0
+    if fate == FILLED:
+        amounts[place, 4] = limit - paid[own + fill]
+        amounts[place, 5], amounts[place, 6] = np.inf, -np.inf
+        if end > fill:
+            amounts[place, 5], amounts[place, 6] = _extremes(curve, own + fill, own + end)
+        amounts[place, 7] = paid[own + min(end, last)] - paid[own + fill]
+
+
 @_compiled
 def search(
     first,
@@ -262,80 +299,67 @@ def search(
 ):
     """A group of combinations: one way out, one stop, one set of rules; entries and accounts differ.
 
-    first: the bar from which on entries are proposed and sums are taken. ranges, ends, curve, paid: for longs and for
-    shorts, (2, n, 2) and (2, n); paid is the funding a unit has paid so far.
+    first: the bar from which on entries are proposed and sums are taken. paid is the funding a unit has paid so
+    far.
     leave: (2, words) bits of the exits. risk: R at every bar. longs, shorts: (m, conditions) rows of bits that must
-    all hold; knives: (m, 2) rows of hazards. terms: (m, 13). known: int32 (2, n), place of a signal's record, -1 where
+    all hold; knives: (m, 2) rows of hazards. terms: (m, 13). known: int32 (2n), place of a signal's record, -1 where
     it was not followed yet; cleared here. places int32 (c, 4), amounts float64 (c, 8): room for records.
     Writes sums (m, 14) and blocks float32 (m, 2, 16). Answers how many signals were followed.
     """
-    n = ranges.shape[1]
-    words = bits.shape[1]
-    edges = np.empty(words, np.uint64)
-    of_long = np.empty(words, np.uint64)
+    n = ranges.shape[0] >> 1
+    edges = np.empty((2, bits.shape[1]), np.uint64)
     part = (n - first + BLOCKS - 1) // BLOCKS
     in_block = np.zeros((BLOCKS, 3))
     followed = 0
     known[:] = -1
     for each in range(longs.shape[0]):
-        _edges(bits, longs[each], shorts[each], edges, of_long)
-        term = terms[each]
-        cash = term[_EQUITY]
+        _edges(bits, longs, shorts, each, edges)
+        maker, taker, slip = terms[each, _MAKER], terms[each, _TAKER], terms[each, _SLIP]
+        cooldown = np.int64(terms[each, _COOLDOWN])
+        share, most, too_far = terms[each, _RISK], terms[each, _MOST], 0.8 / terms[each, _LEVERAGE]
+        margin = 1.0 / (1.0 / terms[each, _LEVERAGE] + maker + taker)
+        per_step, step = 1.0 / terms[each, _QTY], terms[each, _QTY_NUM] / terms[each, _QTY_DEN]
+        least, least_value = terms[each, _MIN_QTY] * _NEARLY, terms[each, _MIN_VALUE] * _NEARLY
+        knife_long, knife_short = knives[each, 0], knives[each, 1]
+        cash = terms[each, _EQUITY]
         peak, drawdown = cash, 0.0
         trades = wins = exposed = 0
         gains = losses = multiples = fees = funding = 0.0
         ruined = False
         in_block[:] = 0.0
         block, block_end = 0, first + part
-        maker, taker, slip, cooldown = term[_MAKER], term[_TAKER], term[_SLIP], np.int64(term[_COOLDOWN])
-        share, most, per_step, too_far = term[_RISK], term[_MOST], 1.0 / term[_QTY], 0.8 / term[_LEVERAGE]
-        margin = 1.0 / (1.0 / term[_LEVERAGE] + maker + taker)
         row = first
         while True:
-            row = _next(edges, row, n)
+            row = _next(edges, 0, row, n)
             if row >= n:
                 break
-            side = 0 if _bit(of_long, row) else 1
-            if _bit(bits[knives[each, side]], row):
+            side = 1 - np.int64(_bit(edges, 1, row))
+            if _bit(bits, knife_short if side else knife_long, row):
                 row += 1
                 continue
-            place = known[side, row]
+            own = side * n
+            place = known[own + row]
             if place < 0:
                 place = followed
                 followed += 1
-                known[side, row] = place
-                sign = 1.0 - 2.0 * side
-                fate, fill, end, reason, limit, stop, price, _ = _follow(
-                    ranges[side], ends[side], leave[side], row, sign, risk[row], rules
-                )
-                to, amount = places[place], amounts[place]
-                to[0] = fill if fate == FILLED else -1
-                to[1] = row + 1 if fate == NO_PRICE else end
-                to[2] = reason
-                to[3] = fate
-                amount[0] = limit
-                amount[1] = abs(limit - stop) / abs(limit) if fate != NO_PRICE else np.inf
-                amount[2] = 1.0 / abs(limit - stop) if fate != NO_PRICE else 0.0
-                amount[3] = price
-                if fate == FILLED:
-                    low, high = np.inf, -np.inf
-                    if end > fill:
-                        low, high = _extremes(curve[side], fill, end)
-                    amount[4] = limit - paid[side, fill]
-                    amount[5] = low
-                    amount[6] = high
-                    amount[7] = paid[side, min(end, n - 1)] - paid[side, fill]
+                known[own + row] = place
+                _record(ranges, ends, curve, paid, leave, side, row, risk[row], rules, places, amounts, place)
 
-            # `_sized`, with reciprocals where a last digit decides nothing: what counts here is the chain from one
-            # trade's cash to the next one's.
+            # The quantity, as `_sized` has it, and the cash after: what counts is the chain from one trade's cash to
+            # the next one's, so that everything else about a trade comes to one number, what a unit of it leaves.
             at = np.uint64(place)
-            limit, risked = amounts[at, _0], amounts[at, _2]
-            price = abs(limit)
-            qty = min(cash * share * risked, min(most, cash * margin) / price)
+            limit, risked, per_unit = amounts[at, _0], amounts[at, _2], amounts[at, _7]
+            price, leaving, rate = abs(limit), amounts[at, _3], maker
+            if places[at, _2] != TARGET:
+                leaving *= 1.0 - (1.0 - 2.0 * side) * slip
+                rate = taker
+            cost = abs(leaving) * rate
+            leaves = leaving - limit - per_unit - price * maker - cost
+            qty = min(cash * (share * risked), min(most / price, cash * (margin / price)))
             steps = qty * per_step
-            qty = math.floor(steps + 1e-9 + 1e-15 * steps) * term[_QTY_NUM] / term[_QTY_DEN]
+            qty = math.floor(steps + 1e-9 + 1e-15 * steps) * step
             sizeable = cash > 0.0 and amounts[at, _1] < too_far and qty > 0.0
-            if not (sizeable and qty >= term[_MIN_QTY] and qty * price >= term[_MIN_VALUE]):
+            if not (sizeable and qty >= least and qty * price >= least_value):
                 row += 1
                 continue
             fill, end = np.int64(places[at, _0]), np.int64(places[at, _1])
@@ -344,34 +368,27 @@ def search(
                 continue
 
             # The position: equity is held + qty * (curve - base) at each of its closes.
-            line = curve[side]
             base = amounts[at, _4]
             fee = qty * price * maker
-            before = cash
+            opening = cash
             held = cash - fee
-            of_funding = qty * amounts[at, _7]
             fees += fee
-            funding += of_funding
+            funding += qty * per_unit
             exposed += end - fill
             if end < n:
-                leaving, rate = amounts[at, _3], maker
-                if places[at, _2] != TARGET:
-                    leaving *= 1.0 - (1.0 - 2.0 * side) * slip
-                    rate = taker
-                of_fee = qty * abs(leaving) * rate
-                gross = qty * (leaving - limit)
-                after = held - of_funding + (gross - of_fee)
-                profit = gross - fee - of_fee - of_funding
-                fees += of_fee
+                profit = qty * leaves
+                cash = opening + profit
+                fees += qty * cost
                 trades += 1
-                multiples += profit * risked / qty
+                multiples += leaves * risked
                 wins += profit > 0.0
                 gains += max(profit, 0.0)
                 losses += min(profit, 0.0)
-                row += cooldown * (profit < 0.0)
+                if cooldown > 0 and leaves < 0.0:  # the next signal must not wait for this trade's money
+                    row += cooldown
             else:
-                after = held + qty * (line[n - 1] - base)
-            cash = after
+                cash = held + qty * (curve[own + n - 1] - base)
+            after = cash
 
             # What its closes add: extremes first, because they may spare the bars.
             low = min(after, held + qty * (amounts[at, _5] - base))
@@ -381,7 +398,7 @@ def search(
             if high <= peak:  # no new peak: the deepest point is the lowest
                 drawdown = max(drawdown, (peak - low) / peak)
             elif low <= 0.0 or (high - low) > drawdown * high:
-                peak, drawdown = _deepened(line, fill, end, held, qty, base, peak, drawdown)
+                peak, drawdown = _deepened(curve, own + fill, own + end, held, qty, base, peak, drawdown)
                 if after > peak:
                     peak = after
                 else:
@@ -397,17 +414,17 @@ def search(
                 block += 1
                 block_end += part
             if end == fill:
-                change = (after - before) / before
+                change = (after - opening) / opening
                 in_block[block, 0] += change
                 in_block[block, 1] += change * change
                 in_block[block, 2] += min(change, 0.0) ** 2
                 continue
             away = held / qty - base
-            change = (held + qty * (line[fill] - base) - before) / before
+            change = (held + qty * (curve[own + fill] - base) - opening) / opening
             total, squares, lost = change, change * change, min(change, 0.0) ** 2
             since = fill + 1
             while end > block_end:
-                more, more_squares, more_lost = _returns(line, since, block_end, away)
+                more, more_squares, more_lost = _returns(curve, own + since, own + block_end, away)
                 in_block[block, 0] += total + more
                 in_block[block, 1] += squares + more_squares
                 in_block[block, 2] += lost + more_lost
@@ -415,7 +432,7 @@ def search(
                 since = block_end
                 block += 1
                 block_end += part
-            more, more_squares, more_lost = _returns(line, since, end, away)
+            more, more_squares, more_lost = _returns(curve, own + since, own + end, away)
             in_block[block, 0] += total + more
             in_block[block, 1] += squares + more_squares
             in_block[block, 2] += lost + more_lost
@@ -423,7 +440,7 @@ def search(
                 if end >= block_end:
                     block += 1
                     block_end += part
-                equity = held + qty * (line[end - 1] - base)
+                equity = held + qty * (curve[own + end - 1] - base)
                 change = (after - equity) / equity
                 in_block[block, 0] += change
                 in_block[block, 1] += change * change
@@ -460,7 +477,7 @@ def walk(first, ranges, ends, curve, paid, side_of, leave, hazard, risk, rules, 
     bool. Answers how many trades were closed and whether one is open after the last bar: it stands in the row after
     them.
     """
-    n = ranges.shape[1]
+    n = ranges.shape[0] >> 1
     cash = term[_EQUITY]
     count = 0
     row, written = first, 0
@@ -474,9 +491,9 @@ def walk(first, ranges, ends, curve, paid, side_of, leave, hazard, risk, rules, 
             gates[1] += 1
             row += 1
             continue
-        sign = 1.0 - 2.0 * side
+        own, sign = side * n, 1.0 - 2.0 * side
         fate, fill, end, reason, limit, stop, leaving, last_stop = _follow(
-            ranges[side], ends[side], leave[side], row, sign, risk[row], rules
+            ranges, ends, leave, side, row, risk[row], rules
         )
         price, distance = abs(limit), abs(limit - stop)
         qty = 0.0
@@ -498,9 +515,9 @@ def walk(first, ranges, ends, curve, paid, side_of, leave, hazard, risk, rules, 
         equity[written:fill] = cash
         fee = qty * price * term[_MAKER]
         held = cash - fee
-        base = limit - paid[side, fill]
+        base = limit - paid[own + fill]
         for k in range(fill, end):
-            equity[k] = held + qty * (curve[side, k] - base)
+            equity[k] = held + qty * (curve[own + k] - base)
             exposed[k] = True
         written = end
         trade = trades[count]
@@ -511,7 +528,7 @@ def walk(first, ranges, ends, curve, paid, side_of, leave, hazard, risk, rules, 
                 trade[15] = sign * _rounded(
                     limit + rules[_TARGET] * risk[row], rules[_TICK], rules[_TICK_NUM], rules[_TICK_DEN]
                 )
-            trade[10], trade[11] = fee, qty * (paid[side, n - 1] - paid[side, fill])
+            trade[10], trade[11] = fee, qty * (paid[own + n - 1] - paid[own + fill])
             return count, True
         raw = leaving
         rate = term[_MAKER]
@@ -519,7 +536,7 @@ def walk(first, ranges, ends, curve, paid, side_of, leave, hazard, risk, rules, 
             leaving *= 1.0 - sign * term[_SLIP]
             rate = term[_TAKER]
         paid_fee = qty * abs(leaving) * rate
-        paid_funding = qty * (paid[side, end] - paid[side, fill])
+        paid_funding = qty * (paid[own + end] - paid[own + fill])
         profit = qty * (leaving - limit)
         cash = held - paid_funding + (profit - paid_fee)
         profit = profit - fee - paid_fee - paid_funding

@@ -26,6 +26,7 @@ from research.ground import Ground
 from research.results import GridTable, Report, Result, WalkForward
 from research.significance import buy_and_hold
 from research.verdict import Searched, gather, judge
+from research.walkforward import _spans as spans
 from research.walkforward import walk_forward
 from trading.errors import BadInput
 from trading.laboratory import OBJECTIVES, Finding, Progress, Study, Verdict
@@ -40,6 +41,14 @@ Tell = Callable[[Progress], None]
 Seek = Callable[..., Sums]
 
 
+class Stopped(Exception):
+    """A search was asked to stop. `table`: what it has found so far, which may be nothing; all of it is kept."""
+
+    def __init__(self, table: GridTable) -> None:
+        super().__init__(f"stopped after {table.evaluated:,} of {table.combinations:,}")
+        self.table = table
+
+
 def do(
     study: Study,
     file: CandleFile,
@@ -52,10 +61,13 @@ def do(
     jobs: int,
     stopped: Callable[[], bool] = lambda: False,
     seek: Seek = search,
+    keep: bool = False,
 ) -> Report:
-    """The whole answer. `folder`: where a search keeps what it has done, to be taken up again.
+    """The whole answer. `folder`: where a search keeps what it has done, to be taken up again; `keep` leaves that
+    there for whoever writes the report down and then calls `forget`.
 
-    trials: parameter sets tried on these bars, this study's own included. `BadInput`: ask differently.
+    trials: parameter sets tried on these bars, this study's own included. `BadInput`: ask differently; `Stopped`:
+    `stopped` became true in the middle of a search.
     """
     began = time.monotonic()
     if study.objective not in OBJECTIVES:
@@ -68,6 +80,8 @@ def do(
     evidence = gather(
         found.result, trials=max(trials, 1), searched=found.searched, walk=found.walk, second_opinion=dissent
     )
+    if not keep:
+        forget(folder)
     return Report(
         study=study,
         result=found.result,
@@ -84,6 +98,11 @@ def do(
         versions=versions(),
         notes=_notes(study, found.walk),
     )
+
+
+def forget(folder: Path) -> None:
+    """Remove what a search kept."""
+    (folder / KEPT).unlink(missing_ok=True)
 
 
 def finding(report: Report) -> Finding:
@@ -244,6 +263,8 @@ class _Work:
     def _optimize(self) -> _Found:
         grid = self._grid()
         series = self._file.series
+        if self._study.folds:
+            spans(series, grid, self._study.folds)  # refuses what cannot be walked before anything is searched
         sums = Sums.empty(grid, len(series), series.interval)
         self._folder.mkdir(parents=True, exist_ok=True)
         kept, data = self._folder / KEPT, data_fingerprint(self._file, self._funding)
@@ -268,16 +289,14 @@ class _Work:
                 stopped=self._stopped,
             )
         finally:
-            if not sums.done.all():
+            if sums.done.any():
                 sums.save(kept, data)
-        if not sums.done.any():
-            raise KeyboardInterrupt
-        if sums.done.all():
-            kept.unlink(missing_ok=True)
         table = sums.table(self._study.objective, meter.seconds)
+        if self._stopped():
+            raise Stopped(table)
         numbers = np.flatnonzero(sums.done)
         searched = Searched.of(sums, lambda number: self._result(grid.chosen(number)))
-        if self._study.folds and not self._stopped():
+        if self._study.folds:
             forward = self._walk_forward()
             return _Found(forward.result, table, searched, forward.walk)
         return _Found(self._result(grid.chosen(int(numbers[table.order[0]]))), table, searched)

@@ -1,4 +1,4 @@
-"""`make evidence`: what the shipped defaults earned on recorded prices, as a table, into README.md and docs/evidence.md.
+"""`make evidence`: what the shipped defaults earned on recorded prices, as a table and two pictures, into the docs.
 
 Needs the recorded candles (CONCLAVE_TEST_DATA). The laboratory makes every number; this file only asks and writes down.
 """
@@ -17,11 +17,13 @@ from pathlib import Path
 from bot.settings import read_config
 from research.candles import CandleFile, load_candles, load_funding
 from research.grid import axes_of
+from research.render import render
 from research.results import Report
 from research.sources import taken
 from research.study import do, finding
 from tests.structure import ROOT
 from trading.laboratory import Finding, Kind, Progress, Study
+from trading.pictures import Theme
 
 BTC_HOURS = "binance-perp/BTCUSDT-1h-20190908-20260517.parquet"
 ETH_HOURS = "binance-perp/ETHUSDT-1h-20191127-20260517.parquet"
@@ -55,6 +57,8 @@ QUESTIONS = (
     Question(file=BTC_QUARTERS, interval=15, kind="walkforward", funding=BTC_FUNDING),
     Question(file=BTC_QUARTERS, interval=15, kind="backtest", funding=BTC_FUNDING),
 )
+PICTURES = {QUESTIONS[0]: "walkforward-dark"}
+SEARCH = Question(file=BTC_HOURS, interval=240, kind="optimize", funding=BTC_FUNDING)
 HEAD = (
     "| market | bars | what | net | a year | hold | max. drawdown | Sharpe | trades | costs of gross | verdict |",
     "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
@@ -75,7 +79,7 @@ def asked(data: Path, question: Question) -> Report:
         days=None,
         strategy=strategy,
         values=values,
-        grid=axes_of(GRID, strategy, values) if question.kind == "walkforward" else (),
+        grid=() if question.kind == "backtest" else axes_of(GRID, strategy, values),
         folds=FOLDS if question.kind == "walkforward" else 0,
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -133,6 +137,13 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
+def drawn(report: Report, name: str) -> None:
+    """The chart as the chat shows it, in the theme that the name ends with."""
+    theme: Theme = "dark" if name.endswith("dark") else "light"
+    chart, _ = render(report, theme)
+    (ROOT / "docs" / "pictures" / f"{name}.png").write_bytes(chart)
+
+
 def written(path: Path, table: Sequence[str]) -> bool:
     """Put the table between the marks of a page; False when the page has none."""
     text = path.read_text(encoding="utf-8")
@@ -152,8 +163,12 @@ def main() -> int:
         return 2
     table = [*HEAD]
     for question in QUESTIONS:
-        table.append(row(question, asked(Path(data), question)))
+        report = asked(Path(data), question)
+        table.append(row(question, report))
         print(table[-1], flush=True)
+        if question in PICTURES:
+            drawn(report, PICTURES[question])
+    drawn(asked(Path(data), SEARCH), "optimize-light")
     return 0 if all([written(ROOT / page, table) for page in ("README.md", "docs/evidence.md")]) else 1
 
 

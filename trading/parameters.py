@@ -64,9 +64,10 @@ class Parameters:
 
     def varied(self, values: Mapping[str, Any]) -> Self:
         """A copy with values that were checked before, one by one: a search makes a hundred thousand of them."""
-        copy = object.__new__(type(self))
-        for name in self.names():
-            object.__setattr__(copy, name, values[name] if name in values else getattr(self, name))
+        kind = type(self)
+        copy, setting = object.__new__(kind), object.__setattr__
+        for name in kind.__dataclass_fields__:
+            setting(copy, name, values[name] if name in values else getattr(self, name))
         return copy
 
     def as_dict(self) -> dict[str, Any]:

@@ -98,9 +98,11 @@ def twin_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[s
         if wrong := trade_differences(want, got):
             found.append(f"trade {number}: " + "; ".join(wrong))
             break
-    for name in METRICS:
-        if not same(one["metrics"][name], other["metrics"][name]):
-            found.append(f"{name}: {other['metrics'][name]!r} instead of {one['metrics'][name]!r}")
+    found += [
+        f"{name}: {other['metrics'][name]!r} instead of {one['metrics'][name]!r}"
+        for name in METRICS
+        if not same(one["metrics"][name], other["metrics"][name])
+    ]
     held, holds = one["open_position"], other["open_position"]
     found += open_differences(held, holds)
     for name in ("stop", "take_profit", "last_close", "unrealised", "fees", "funding", "signal_time"):

@@ -15,7 +15,7 @@ import pkgutil
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cache, reduce
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,8 +27,7 @@ from trading.parameters import Parameters, near
 A = TypeVar("A", BoolArray, FloatArray)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece(Generic[A]):
+class Piece(NamedTuple, Generic[A]):
     """One array of a strategy, one entry per bar, made when it is asked for.
 
     `key` is its name with the value of every parameter that it depends on: equal keys, equal arrays.
@@ -42,8 +41,7 @@ Condition = Piece[BoolArray]
 Measure = Piece[FloatArray]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class Rules(NamedTuple):
     """A strategy with its parameters, as pieces.
 
     long, short: all must hold for the side to be wanted; an entry is proposed on the bar at which they begin to.
