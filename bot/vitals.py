@@ -286,7 +286,8 @@ class ProgramVitals:
         if lag is None:
             return "Loop lag", False, UNKNOWN
         p50, p99, p999, worst = (f"{1000 * value:.1f}" for value in (lag.p50, lag.p99, lag.p999, lag.worst))
-        text = f"p50 {p50} ms, p99 {p99} ms, p99.9 {p999} ms, max {worst} ms in {duration(timedelta(seconds=lag.window))}"
+        window = duration(timedelta(seconds=lag.window))
+        text = f"p50 {p50} ms, p99 {p99} ms, p99.9 {p999} ms, max {worst} ms in {window}"
         return "Loop lag", lag.p99 <= _LAG_P99, text
 
     def _job(self, job: JobView) -> Row:

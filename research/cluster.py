@@ -254,11 +254,10 @@ class _Search:
 
     def _parcel(self) -> tuple[Future, str]:
         """The bars and the grid, on their way to the workers; and their fingerprint."""
-        import dask
-
         content = pickle.dumps((replace(self.ground, _curves={}), self.sums.grid, self.first), protocol=5)
         name = hashlib.sha256(content).hexdigest()
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sending large graph")  # once a search, and no file is shared
             return self.client.submit(_carried, content, key=f"bars-{name}", pure=True), name
 
     def _hand_out(self, work: _Work, parcel: Future, name: str, arrivals: Arrivals) -> None:

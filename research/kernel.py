@@ -355,7 +355,7 @@ def search(
                 rate = taker
             cost = abs(leaving) * rate
             leaves = leaving - limit - per_unit - price * maker - cost
-            qty = min(cash * (share * risked), min(most / price, cash * (margin / price)))
+            qty = min(cash * (share * risked), most / price, cash * (margin / price))
             steps = qty * per_step
             qty = math.floor(steps + 1e-9 + 1e-15 * steps) * step
             sizeable = cash > 0.0 and amounts[at, _1] < too_far and qty > 0.0

@@ -6,12 +6,13 @@ nothing decides anything about trading.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +27,7 @@ from research.ground import Ground
 from research.results import GridTable, Report, Result, WalkForward
 from research.significance import buy_and_hold
 from research.verdict import Searched, gather, judge
+from research.views import tested
 from research.walkforward import _spans as spans
 from research.walkforward import walk_forward
 from trading.errors import BadInput
@@ -75,7 +77,7 @@ def do(
     work = _Work(study, file, funding, tell, folder, jobs, stopped, seek)
     found = work.found()
     tell(Progress(stage="second opinion"))
-    statistics, dissent = _second_opinion(found.result, funding, found.walk)
+    statistics, dissent = _second_opinion(found, funding)
     tell(Progress(stage="evidence"))
     evidence = gather(
         found.result, trials=max(trials, 1), searched=found.searched, walk=found.walk, second_opinion=dissent
@@ -107,25 +109,23 @@ def forget(folder: Path) -> None:
 
 def finding(report: Report) -> Finding:
     """The small part of a report: what the chat says and lists."""
-    evidence, series, rows = report.evidence, report.result.series, tested(report)
-    before = report.hold.equity[rows.start - 1] if rows.start else float(report.study.values["initial_equity"])
-    held = report.hold.equity[rows.start : rows.stop] / before
-    peak = np.maximum(np.maximum.accumulate(held), 1.0)
+    evidence, shown = report.evidence, tested(report)
+    series = shown.result.series
     return Finding(
         study=report.study,
         verdict=report.verdict,
         metrics=dict(report.result.metrics),
-        hold_return=float(held[-1]) - 1.0,
-        hold_drawdown=float(np.max(1.0 - held / peak)),
+        hold_return=shown.hold.total_return,
+        hold_drawdown=shown.hold.max_drawdown,
         gross=evidence.gross,
         fees=evidence.fees,
         funding=evidence.funding,
         slippage=evidence.slippage,
         out_of_sample=evidence.out_of_sample,
         trials=evidence.trials,
-        first=int(series.timestamp[rows.start]),
-        last=int(series.timestamp[rows.stop - 1]),
-        bars=len(rows),
+        first=int(series.timestamp[0]),
+        last=int(series.timestamp[-1]),
+        bars=len(series),
         params_fingerprint=report.params_fingerprint,
         data_fingerprint=report.data_fingerprint,
         made_up=report.made_up,
@@ -133,13 +133,6 @@ def finding(report: Report) -> Finding:
         chosen=chosen_of(report),
         rows=rows_of(report, SHOWN),
     )
-
-
-def tested(report: Report) -> range:
-    """The rows of the series that the result is about: all of them, or those a walk-forward traded."""
-    if report.walk is None:
-        return range(len(report.result.series))
-    return range(int(report.walk.rows[0]), int(report.walk.rows[-1]) + 1)
 
 
 def chosen_of(report: Report) -> dict[str, float]:
@@ -213,11 +206,13 @@ class _Found:
         grid: GridTable | None = None,
         searched: Searched | None = None,
         walk: WalkForward | None = None,
+        parts: Sequence[Result] = (),
     ) -> None:
         self.result = result
         self.grid = grid
         self.searched = searched
         self.walk = walk
+        self.parts = parts  # of a walk-forward: the test of each fold
 
 
 class _Work:
@@ -297,14 +292,16 @@ class _Work:
         numbers = np.flatnonzero(sums.done)
         searched = Searched.of(sums, lambda number: self._result(grid.chosen(number)))
         if self._study.folds:
-            forward = self._walk_forward()
-            return _Found(forward.result, table, searched, forward.walk)
+            with contextlib.suppress(KeyboardInterrupt):  # stopped in the middle of it: the search itself is done
+                forward = self._walk_forward()
+                return _Found(forward.result, table, searched, forward.walk, forward.parts)
         return _Found(self._result(grid.chosen(int(numbers[table.order[0]]))), table, searched)
 
     def _walk_forward(self) -> _Found:
         """The joined whole of the tests: nothing in it was chosen on the bars it shows."""
         grid, folds = self._grid(), self._study.folds
         meter = _Meter("walk-forward", grid.combinations * folds, self._tell, 0)
+        parts: list[Result] = []
         walk, joined = walk_forward(
             self._file.series,
             grid,
@@ -315,8 +312,9 @@ class _Work:
             tell=lambda fold, done: meter.at(fold * grid.combinations + done),
             stopped=self._stopped,
             seek=self._seek,
+            look=parts.append,
         )
-        return _Found(joined, walk=walk)
+        return _Found(joined, walk=walk, parts=parts)
 
 
 class _Meter:
@@ -346,14 +344,15 @@ class _Meter:
 
 
 def _second_opinion(
-    result: Result, funding: Funding | None, walk: WalkForward | None
+    found: _Found, funding: Funding | None
 ) -> tuple[tuple[tuple[str, str], ...], str | None]:
-    """vectorbt's books of the same fills. A walk-forward's joined whole is none that fills alone could tell."""
-    if walk is not None:
-        return (), None
+    """vectorbt's books of the same fills; of a walk-forward those of each fold, whose accounts are accounts."""
     from research.accountant import second_opinion
 
-    return second_opinion(result, funding)
+    if found.walk is None:
+        return second_opinion(found.result, funding)
+    dissent = [(place, second_opinion(part, funding)[1]) for place, part in enumerate(found.parts, 1)]
+    return (), next((f"fold {place}: {said}" for place, said in dissent if said is not None), None)
 
 
 def _said(verdict: Verdict, grid: GridTable | None) -> Verdict:

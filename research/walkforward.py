@@ -45,11 +45,12 @@ def walk_forward(
     tell: Callable[[int, int], None] = lambda fold, done: None,
     stopped: Callable[[], bool] = lambda: False,
     seek: Callable[..., Sums] = search,
+    look: Callable[[Result], None] = lambda _: None,
 ) -> tuple[WalkForward, Result]:
-    """The folds and their joined whole as one result over the series; its metrics are those of the tested bars.
+    """The folds and their joined whole as one result over the series, with the metrics of the tested bars.
 
     `tell` hears the fold and how many combinations of it are done. `BadInput` when the bars are too few. `seek` does
-    the searching: `search`, or the same on a cluster.
+    the searching: `search`, or the same on a cluster. `look` is shown the test of each fold.
     """
     spans = _spans(series, grid, folds)
     values = dict(grid.values)
@@ -73,6 +74,7 @@ def walk_forward(
         )
         values["initial_equity"] = max(float(traded.equity[-1]), 1e-9)
         parts.append((before, traded))
+        look(traded)
         done.append(
             Fold(
                 train_from=0,
@@ -91,6 +93,8 @@ def _spans(series: CandleSeries, grid: Grid, folds: int) -> list[tuple[int, int,
     """End of training, begin and end of the test of each fold."""
     if not 1 <= folds <= MOST_FOLDS:
         raise BadInput(f"a walk-forward has 1 to {MOST_FOLDS} folds, not {folds}")
+    if "initial_equity" in grid.names:
+        raise BadInput("initial_equity cannot be searched in a walk-forward: each fold carries on the last one's money")
     n = len(series)
     part = n // (folds + 1)
     day = -(-timedelta(days=1) // series.interval)

@@ -111,7 +111,7 @@ def row(question: Question, report: Report) -> str:
     cells = (
         f"{question.symbol} {_year(found.first)}–{_year(found.last)}",
         f"{bar}, {found.bars:,}",
-        "defaults, all bars, in sample" if question.kind == "backtest" else f"walk-forward, {FOLDS} folds, out of sample",
+        "defaults, in sample" if question.kind == "backtest" else f"walk-forward, {FOLDS} folds, out of sample",
         f"{found.metrics['total_return'] or 0:+.1%}",
         f"{_yearly(found):+.1%}",
         f"{found.hold_return:+.1%}",
@@ -169,7 +169,8 @@ def main() -> int:
         if question in PICTURES:
             drawn(report, PICTURES[question])
     drawn(asked(Path(data), SEARCH), "optimize-light")
-    return 0 if all([written(ROOT / page, table) for page in ("README.md", "docs/evidence.md")]) else 1
+    found = [written(ROOT / page, table) for page in ("README.md", "docs/evidence.md")]
+    return 0 if all(found) else 1
 
 
 if __name__ == "__main__":

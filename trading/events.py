@@ -381,7 +381,7 @@ class CancelEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeSettings:
-    """Change settings by name (any settable name of the specification), all of them or none; `source` as in the event."""
+    """Change settings by name (any settable one of the specification), all or none; `source` as in the event."""
 
     values: dict[str, float]
     by: str

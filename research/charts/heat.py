@@ -134,7 +134,7 @@ class _Tones:
             return np.asarray(0.06 + 0.94 * (known - low) / ((high - low) or 1.0), np.float64)
         if high <= 0:
             return np.asarray(-0.06 - 0.94 * (high - known) / ((high - low) or 1.0), np.float64)
-        return np.asarray(np.where(known >= 0, known / high, -known / low), np.float64)
+        return np.asarray(known / max(high, -low), np.float64)  # a small loss beside a large gain looks small
 
     def ink(self, share: float) -> str:
         """What can be read on a colour."""

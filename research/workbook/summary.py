@@ -109,6 +109,7 @@ def _proofs(e: Evidence) -> tuple[Proof, ...]:
         ("Probabilistic Sharpe ratio", e.probable, None, "percent", "Probability that it is above zero."),
         ("Deflated Sharpe ratio", e.deflated, None, "percent", "Probability that it is above luck's."),
         ("Overfitting probability", e.overfit, None, "percent", "How often the best of one half fails in the other."),
+        ("Choices that lose", e.overfit_loss, None, "percent", "How often the best of one half loses in the other."),
         ("Out-of-sample Sharpe ratio", e.out_of_sample, None, "ratio", "On bars on which nothing was chosen."),
         ("Out-of-sample trades", e.out_trades, None, "count", "Closed on those bars."),
         ("Total return", None, e.total_return, "percent", "Of 90% of histories redrawn from its trades."),

@@ -32,6 +32,7 @@ from trading.council.rules import RulesCouncil
 from trading.council.twins import QuantTwin, RiskManagerTwin, StrategistTwin
 from trading.model import CandleSeries
 from trading.ports import Brief
+from trading.strategy import evaluate
 
 EACH = 400  # candidates of one series
 
@@ -69,7 +70,7 @@ def packets(brief: Brief, held: Session) -> object:
 def timings() -> Iterator[Figure]:
     """One verdict, and where its time goes."""
     name, series = next(markets())
-    signals = STRATEGY.evaluate(series)
+    signals = evaluate(STRATEGY, series)
     briefs = [brief_at(series, signals, row) for row in edges(series, signals, EACH)]
     held = [session(brief) for brief in briefs]
     note = f"{len(briefs)} candidates, {name}"
@@ -91,7 +92,7 @@ def verdicts() -> Iterator[Figure]:
     held: list[Session] = []
     ended: dict[bool, list[float]] = {True: [], False: []}
     for _, series in markets():
-        signals = STRATEGY.evaluate(series)
+        signals = evaluate(STRATEGY, series)
         for row in edges(series, signals, EACH):
             held.append(session(brief_at(series, signals, row)))
             if (gained := outcome(series, signals, row)) is not None:

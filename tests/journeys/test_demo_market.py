@@ -84,7 +84,13 @@ async def watch(config: TradingConfig, bars: int) -> Seen:
     """Trade so many bars in this process, without a wire."""
     seen, over = Seen(events=[], equity=[]), asyncio.Event()
     plan = main.Plan(
-        symbols=config.symbols, interval=config.interval, config=config, council_mode="rules", files=(), funding={}
+        symbols=config.symbols,
+        interval=config.interval,
+        config=config,
+        council_mode="rules",
+        files=(),
+        funding={},
+        funding_files={},
     )
     floor, market = main.memory_floor(plan)
     journal, book = MemoryJournal(keep=1000), Book.opening(exact(config.terms.initial_equity))

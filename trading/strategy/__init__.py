@@ -15,7 +15,7 @@ import pkgutil
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cache, reduce
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,7 +27,8 @@ from trading.parameters import Parameters, near
 A = TypeVar("A", BoolArray, FloatArray)
 
 
-class Piece(NamedTuple, Generic[A]):
+@dataclass(frozen=True, slots=True)
+class Piece(Generic[A]):
     """One array of a strategy, one entry per bar, made when it is asked for.
 
     `key` is its name with the value of every parameter that it depends on: equal keys, equal arrays.
@@ -41,7 +42,8 @@ Condition = Piece[BoolArray]
 Measure = Piece[FloatArray]
 
 
-class Rules(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
     """A strategy with its parameters, as pieces.
 
     long, short: all must hold for the side to be wanted; an entry is proposed on the bar at which they begin to.
@@ -108,7 +110,7 @@ class Strategy(Protocol):
 def evaluate(strategy: Strategy, candles: CandleSeries) -> Signals:
     """The strategy's signals for every bar of the series."""
     rules, known = strategy.rules(), Indicators(candles)
-    long_ok, short_ok = (reduce(np.logical_and, (each.make(known) for each in side)) for side in (rules.long, rules.short))
+    long_ok, short_ok = (_together(side, known) for side in (rules.long, rules.short))
     return Signals(
         side=began(long_ok).astype(np.int8) - began(short_ok).astype(np.int8),
         stop_distance=rules.stop_distance.make(known),
@@ -118,6 +120,12 @@ def evaluate(strategy: Strategy, candles: CandleSeries) -> Signals:
         hazard_short=rules.hazard_short.make(known),
         calm=rules.calm.make(known),
     )
+
+
+def _together(conditions: tuple[Condition, ...], known: Indicators) -> BoolArray:
+    """True where all of them hold."""
+    result: BoolArray = reduce(np.logical_and, (each.make(known) for each in conditions))
+    return result
 
 
 def began(state: BoolArray) -> BoolArray:

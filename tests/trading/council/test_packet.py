@@ -40,9 +40,10 @@ from trading.council.packet import (
 from trading.council.schemas import Bias, Fact, Facts
 from trading.model import CandleSeries, Side
 from trading.ports import Brief
+from trading.strategy import evaluate
 
 SERIES = synthetic()
-SIGNALS = STRATEGY.evaluate(SERIES)
+SIGNALS = evaluate(STRATEGY, SERIES)
 ROWS = edges(SERIES, SIGNALS, 150)
 
 
@@ -284,7 +285,7 @@ def assert_turned(plain: Facts, image: Facts) -> None:
 
 def assert_mirror_image(series: CandleSeries, rows: list[int]) -> None:
     """Upside down, every fact turns and every vote with it; decision and size stay."""
-    signals = STRATEGY.evaluate(series)
+    signals = evaluate(STRATEGY, series)
     for row in rows:
         brief = brief_at(series, signals, row)
         plain, image = session(brief), session(mirrored(brief))

@@ -9,9 +9,10 @@ import pytest
 from tests.trading.council.candidates import STRATEGY, brief_at, edges, session, synthetic
 from trading.council.rules import NoCouncil, RulesCouncil
 from trading.ports import Council
+from trading.strategy import evaluate
 
 SERIES = synthetic()
-SIGNALS = STRATEGY.evaluate(SERIES)
+SIGNALS = evaluate(STRATEGY, SERIES)
 ROWS = edges(SERIES, SIGNALS, 40)
 
 

@@ -36,13 +36,14 @@ from trading.council.schemas import (
 )
 from trading.council.twins import QuantTwin, RiskManagerTwin, StrategistTwin
 from trading.model import CandleSeries, Side
+from trading.strategy import evaluate
 
 SERIES = synthetic()
 MOST = 0.8  # no single answer may have a larger share
 
 
 def held_over(series: CandleSeries, count: int) -> list[Session]:
-    signals = STRATEGY.evaluate(series)
+    signals = evaluate(STRATEGY, series)
     return [session(brief_at(series, signals, row)) for row in edges(series, signals, count)]
 
 
@@ -134,7 +135,7 @@ def test_twins_discriminate_on_recorded_candidates(test_data: Path) -> None:
 def test_recorded_markets_upside_down(test_data: Path) -> None:
     """No twin prefers a direction: on recorded candles."""
     for _, series in recorded(test_data):
-        assert_mirror_image(series, edges(series, STRATEGY.evaluate(series), 40))
+        assert_mirror_image(series, edges(series, evaluate(STRATEGY, series), 40))
 
 
 def test_a_twin_answers_in_less_than_a_millisecond() -> None:
