@@ -33,7 +33,7 @@ from trading.errors import BadInput, Misconfigured
 from trading.exchange.bybit.endpoints import is_loopback
 from trading.exchange.simulated.instruments import KNOWN
 from trading.model import Instrument, exact
-from trading.parameters import AccountTerms, InstrumentTerms, Parameters, Range, TradeRules, near, param
+from trading.parameters import AccountTerms, InstrumentTerms, Parameters, Range, TradeRules, near, param, too_large
 from trading.pictures import Theme
 from trading.risk import Limits
 from trading.strategy import Strategy, strategies, strategy_named
@@ -43,8 +43,6 @@ FEEDS = ("synthetic", "replay", "live")
 COUNCILS = ("rules", "off")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 TIMEFRAMES = (1, 3, 5, 15, 30, 60, 120, 240, 360, 720, 1440)  # minutes; Bybit's kline intervals up to a day
-LONGEST_PERIOD = 100_000  # bars; TA-Lib refuses longer ones
-LARGEST_WHOLE = 10**15
 
 P = TypeVar("P", bound=Parameters)
 _TYPED = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?|nan|inf|infinity)", re.ASCII | re.IGNORECASE)
@@ -670,10 +668,8 @@ def flaw(spec: dataclasses.Field[Any], value: object) -> str | None:
         return "must be a finite number"
     if whole and isinstance(value, float):
         return "must be a whole number"
-    if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
-        return "is too large"
-    if spec.name.endswith("_period") and value > LONGEST_PERIOD:
-        return f"must be at most {LONGEST_PERIOD}"
+    if why := too_large(spec.name, value):
+        return why
     allowed: Range = spec.metadata["range"]
     return allowed.problem(value)
 

@@ -11,13 +11,15 @@ stopped and taken up again between any two of them. Memory is that of the sums, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
+import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,12 +37,14 @@ from trading.errors import BadInput
 from trading.indicators import Indicators
 from trading.laboratory import OBJECTIVES
 from trading.model import BoolArray, FloatArray, IntArray
-from trading.parameters import AccountTerms, InstrumentTerms, Parameters, TradeRules, near
-from trading.strategy import Condition, Rules, strategy_named
+from trading.parameters import AccountTerms, InstrumentTerms, Parameters, TradeRules, near, too_large
+from trading.strategy import Condition, Measure, Rules, strategy_named
 
 MOST: Final = 2_000_000  # combinations of one search
 CHUNK: Final = 200  # combinations
 _BANK_BYTES: Final = 64 << 20
+_MEASURES: Final = 12  # arrays of stop distances that are remembered
+_SWITCH_SECONDS: Final = 0.0005  # a thread that comes back from the kernel must not wait for one that plans
 _METRIC_OF: Final = dict(zip(OBJECTIVES, ("sharpe", "total_return", "calmar", "expectancy_r"), strict=True))
 
 Axis = tuple[str, tuple[float, ...]]
@@ -118,7 +122,7 @@ def _axis(word: str, strategy: str, values: Mapping[str, Any]) -> Axis:
     whole = isinstance(values[name], int)
     numbers = [_typed(name, each, whole=whole) for each in _numbers(name, text)]
     if len(set(numbers)) != len(numbers):
-        raise BadInput(f"--grid {name}: a value stands there twice")
+        raise BadInput(f"--grid {name}: a value stands there twice: name each once")
     for number in numbers:
         known[name](**{name: number})  # refuses what is out of range, naming it
     return name, tuple(sorted(numbers))
@@ -133,9 +137,9 @@ def _numbers(name: str, text: str) -> list[float]:
         raise BadInput(f"--grid {name}={text[:60]}: write {name}=a,b,c or {name}=start:stop:step in numbers") from None
     if not (math.isfinite(start) and math.isfinite(stop) and 0 < step < math.inf and start <= stop):
         raise BadInput(f"--grid {name}={text[:60]}: start must not be above stop, and step must be above 0")
+    if not (stop - start) / step < MOST:
+        raise BadInput(f"--grid {name}={text[:60]}: that is more than {MOST:,} values, which are the most")
     count = math.floor((stop - start) / step + 1e-9) + 1
-    if count > MOST:
-        raise BadInput(f"--grid {name}={text[:60]}: that is {count:,} values; {MOST:,} are the most")
     return [round(start + place * step, 12) for place in range(count)]  # 0.1 + 2 * 0.1 is meant to be 0.3
 
 
@@ -144,6 +148,8 @@ def _typed(name: str, value: float, *, whole: bool) -> float:
         raise BadInput(f"--grid {name}: {value} is not a finite number")
     if whole and not value.is_integer():
         raise BadInput(f"--grid {name}: {value:g} must be a whole number")
+    if why := too_large(name, int(value) if whole else value):
+        raise BadInput(f"--grid {name} {why}")
     return int(value) if whole else value
 
 
@@ -223,7 +229,7 @@ class Sums:
                 "funding": of["funding"].copy(),
             }
         for values in table.values():
-            values[~self.done] = np.nan
+            values[~self.done | ~np.isfinite(values)] = np.nan
         return table
 
     def _equities(self) -> FloatArray:
@@ -261,12 +267,13 @@ class Sums:
     def resume(self, path: Path, data: str) -> int:
         """Take over what a search of the same grid on the same bars has done; answers how many."""
         try:
-            with np.load(path, allow_pickle=False) as kept:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
                 if str(kept["name"]) != f"{self.grid.fingerprint} {data} {self.bars}":
                     return 0
-                self.done[:], self.sums[:], self.blocks[:] = kept["done"], kept["sums"], kept["blocks"]
+                found = kept["done"], kept["sums"], kept["blocks"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # none, or not whole
             return 0
+        self.done[:], self.sums[:], self.blocks[:] = found
         return int(self.done.sum())
 
 
@@ -343,6 +350,7 @@ class Bank:
     def __init__(self, series: Any) -> None:
         self.indicators = Indicators(series)
         self._words = -(-len(series) // 64)
+        self._measured: dict[tuple[Any, ...], FloatArray] = {}
         self._room = max(_BANK_BYTES // (self._words * 8), 1024)
         self._begin()
 
@@ -350,12 +358,28 @@ class Bank:
         self._rows: dict[tuple[Any, ...], int] = {}
         self._bits = np.zeros((64, self._words), np.uint64)
 
+    def make_room(self, conditions: Iterable[Condition]) -> None:
+        """Begin anew where so many distinct ones more might not fit; rows that were answered before are void then."""
+        wanted = list(conditions)
+        if len(self._rows) + len(wanted) <= self._room:
+            return
+        if len(self._rows) + len({each.key for each in wanted} - self._rows.keys()) > self._room:
+            self._begin()
+
     def rows(self, groups: Sequence[Sequence[Condition]]) -> tuple[Bits, NDArray[np.int64]]:
         """The bits, and in which of their rows each condition stands: (groups, conditions)."""
-        if len(self._rows) + sum(map(len, groups)) > self._room:
-            self._begin()
         places = [[self._row(each) for each in group] for group in groups]
         return self._bits, np.array(places, np.int64)
+
+    def measured(self, measure: Measure) -> FloatArray:
+        """The measure's values; the newest few are remembered."""
+        values = self._measured.pop(measure.key, None)
+        if values is None:
+            values = np.ascontiguousarray(measure.make(self.indicators), np.float64)
+            while len(self._measured) >= _MEASURES:
+                del self._measured[next(iter(self._measured))]
+        self._measured[measure.key] = values
+        return values
 
     def _row(self, condition: Condition) -> int:
         row = self._rows.get(condition.key)
@@ -366,6 +390,11 @@ class Bank:
             self._bits[row] = packed(condition.make(self.indicators))
             self._rows[condition.key] = row
         return row
+
+
+def _conditions(rules: Rules) -> tuple[Condition, ...]:
+    """Everything that a group needs as bits."""
+    return (*rules.long, *rules.short, rules.hazard_long, rules.hazard_short, rules.exit_long, rules.exit_short)
 
 
 class Searcher:
@@ -412,11 +441,12 @@ class Searcher:
     def _group(self, plans: Sequence[Plan], sums: FloatArray, blocks: NDArray[np.float32]) -> None:
         first, values = plans[0].rules, plans[0].values
         with self._lock:  # pieces are made once, by whoever comes first
+            self._bank.make_room(each for plan in plans for each in _conditions(plan.rules))
             bits, longs = self._bank.rows([plan.rules.long for plan in plans])
             bits, shorts = self._bank.rows([plan.rules.short for plan in plans])
             bits, knives = self._bank.rows([(plan.rules.hazard_long, plan.rules.hazard_short) for plan in plans])
             bits, out = self._bank.rows([(first.exit_long, first.exit_short)])
-            risk = np.ascontiguousarray(first.stop_distance.make(self._bank.indicators), np.float64)
+            risk = self._bank.measured(first.stop_distance)
             curve, paid = self._ground.curves(float(values["funding_rate"]))
         if self._terms_vary:
             terms = np.stack([terms_of(plan.values) for plan in plans])
@@ -448,9 +478,20 @@ class Searcher:
         """Room for records, one for each thread; only what is used of it becomes memory."""
         if not hasattr(self._room, "held"):
             n = len(self._ground.series)
-            self._room.held = np.empty(2 * n, np.int32), np.empty((2 * n, 4), np.int32), np.empty((2 * n, 8))
+            self._room.held = np.full(2 * n, -1, np.int32), np.empty((2 * n, 4), np.int32), np.empty((2 * n, 8))
         held: tuple[NDArray[np.int32], NDArray[np.int32], FloatArray] = self._room.held
         return held
+
+
+@contextlib.contextmanager
+def _prompt_threads() -> Iterator[None]:
+    """Threads take turns quickly while a search runs."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def search(
@@ -470,7 +511,7 @@ def search(
     """
     sums = known or Sums.empty(grid, len(ground.series) - first, ground.series.interval)
     searcher, work = Searcher(ground, grid, first), chunks(grid, sums.done)
-    with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="search") as pool:
+    with _prompt_threads(), ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="search") as pool:
         running: dict[Future[Any], Chunk] = {}
         told = time.monotonic()
         while True:

@@ -152,7 +152,7 @@ def _follow(ranges, ends, leave, side, signal, r, rules):
                 # While the stop has not moved, it lies below every low and so below every close.
                 if stop >= ends[own + k, 1]:
                     due = TRAILING
-            higher = limit + span * (steps + 1.0 - 2e-9)
+            higher = limit + span * (steps + 1.0 - 2e-9) - 1e-15 * abs(limit)
         if due == OPEN and k == out:
             due = SIGNAL
         k += 1
@@ -216,14 +216,15 @@ def _returns(curve, first, last, away):
 
     Equity over quantity is the curve, shifted by `away`. Indices are unsigned: a signed one might count from the end.
     """
-    total = squares = signed = 0.0
+    total = squares = lost = 0.0
     one = np.uint64(1)
     for k in range(np.uint64(first), np.uint64(last)):
         change = (curve[k] - curve[k - one]) / (curve[k - one] + away)
         total += change
         squares += change * change
-        signed += change * abs(change)
-    return total, squares, 0.5 * (squares - signed)
+        fall = min(change, 0.0)
+        lost += fall * fall
+    return total, squares, lost
 
 
 @_summed
@@ -252,8 +253,9 @@ def _deepened(curve, first, last, cash, qty, base, peak, drawdown):
 def _record(ranges, ends, curve, paid, leave, side, row, r, rules, places, amounts, place):
     """Follow a signal and write down what every combination that takes it needs to know.
 
-    places: bar of the fill (-1: none), bar of the end, reason. amounts: limit, stop distance over price, one over the
-    stop distance, price of the end, base of the curve, its lowest and its highest, funding of a unit.
+    places: bar of the fill (-1: none), bar of the end, reason, place of the signal in `known`. amounts: limit, stop
+    distance over price, one over the stop distance, price of the end, base of the curve, its lowest and its highest,
+    funding of a unit.
     """
     own = side * (ranges.shape[0] >> 1)
     last = (ranges.shape[0] >> 1) - 1
@@ -261,6 +263,7 @@ def _record(ranges, ends, curve, paid, leave, side, row, r, rules, places, amoun
     places[place, 0] = fill if fate == FILLED else -1
     places[place, 1] = row + 1 if fate == NO_PRICE else end
     places[place, 2] = reason
+    places[place, 3] = own + row
     if fate == NO_PRICE:  # too far away for anybody
         limit, stop, price = 1.0, -np.inf, 0.0
     amounts[place, 0] = limit
@@ -303,15 +306,14 @@ def search(
     far.
     leave: (2, words) bits of the exits. risk: R at every bar. longs, shorts: (m, conditions) rows of bits that must
     all hold; knives: (m, 2) rows of hazards. terms: (m, 13). known: int32 (2n), place of a signal's record, -1 where
-    it was not followed yet; cleared here. places int32 (c, 4), amounts float64 (c, 8): room for records.
-    Writes sums (m, 14) and blocks float32 (m, 2, 16). Answers how many signals were followed.
+    it was not followed yet, which is everywhere before and after a call. places int32 (c, 4), amounts float64 (c, 8):
+    room for records. Writes sums (m, 14) and blocks float32 (m, 2, 16). Answers how many signals were followed.
     """
     n = ranges.shape[0] >> 1
     edges = np.empty((2, bits.shape[1]), np.uint64)
     part = (n - first + BLOCKS - 1) // BLOCKS
     in_block = np.zeros((BLOCKS, 3))
     followed = 0
-    known[:] = -1
     for each in range(longs.shape[0]):
         _edges(bits, longs, shorts, each, edges)
         maker, taker, slip = terms[each, _MAKER], terms[each, _TAKER], terms[each, _SLIP]
@@ -457,6 +459,8 @@ def search(
         row_of[1], row_of[2], row_of[3], row_of[4] = total, squares, falls, drawdown
         row_of[5], row_of[6], row_of[7], row_of[8], row_of[9] = trades, wins, gains, losses, multiples
         row_of[10], row_of[11], row_of[12], row_of[13] = exposed, fees, funding, 1.0 if ruined else 0.0
+    for place in range(followed):
+        known[places[place, 3]] = -1
     return followed
 
 

@@ -72,7 +72,7 @@ def walk_forward(
         traded = backtest(
             series.between(before, test_to), grid.strategy, {**values, **chosen}, funding, first=test_from - before
         )
-        values["initial_equity"] = max(float(traded.equity[-1]), 1e-9)
+        values["initial_equity"] = float(traded.equity[-1])
         parts.append((before, traded))
         look(traded)
         done.append(
@@ -99,10 +99,11 @@ def _spans(series: CandleSeries, grid: Grid, folds: int) -> list[tuple[int, int,
     part = n // (folds + 1)
     day = -(-timedelta(days=1) // series.interval)
     longest = max(strategy_of(grid.strategy, grid.chosen(0)).longest_period, _largest(grid))
+    rest = int(max(dict(grid.axes).get("entry_ttl_bars", (grid.values["entry_ttl_bars"],))))
     spans = []
     for fold in range(folds):
         train_to = part * (fold + 1)
-        embargo = min(max(day, int(grid.values["entry_ttl_bars"]), train_to // 100), part // _PARTS_OF_A_FOLD)
+        embargo = min(max(day, rest, train_to // 100), part // _PARTS_OF_A_FOLD)
         spans.append((train_to, train_to + embargo, n if fold == folds - 1 else train_to + part))
     if part < 2 * longest:
         least = 2 * longest * (folds + 1)

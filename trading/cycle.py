@@ -7,6 +7,7 @@ and the intent is written before the order leaves.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -54,7 +55,7 @@ async def run_cycle(desk: Desk, candle: Candle) -> None:
     if reading.side == 0:
         return
     side = Side.LONG if reading.side > 0 else Side.SHORT
-    if reason := busy(desk, candle):
+    if reason := busy(desk, candle, reading):
         await desk.record(ev.EdgeDropped(at=candle.close_time, symbol=candle.symbol, side=side, reason=reason))
         return
     case = open_case(desk, candle, reading, side)
@@ -117,7 +118,7 @@ class Case:
     verdict_id: int
 
 
-def busy(desk: Desk, candle: Candle) -> str | None:
+def busy(desk: Desk, candle: Candle, reading: Reading) -> str | None:
     """Why an edge cannot count at this close, or None."""
     symbol, book = candle.symbol, desk.book
     reasons = {
@@ -131,6 +132,7 @@ def busy(desk: Desk, candle: Candle) -> str | None:
         "blocked": symbol in desk.blocked,
         "exchange_unreachable": bool(desk.lost),
         "stale": desk.late,
+        "unmeasured": not 0.0 < reading.r < math.inf,  # without a stop distance there is no order
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 

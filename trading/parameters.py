@@ -14,6 +14,9 @@ from typing import Any, Self
 
 from trading.errors import BadInput
 
+LONGEST_PERIOD = 100_000  # bars; TA-Lib refuses longer ones
+LARGEST_WHOLE = 10**15
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -120,6 +123,15 @@ class InstrumentTerms(Parameters):
     qty_step: float = param(0.001, "smallest quantity step", above=0.0)
     min_qty: float = param(0.001, "smallest quantity of an order")
     min_notional: float = param(5.0, "smallest notional of an order, USDT")
+
+
+def too_large(name: str, value: float) -> str | None:
+    """Why a value is beyond what any parameter of that name can be; None when it is not."""
+    if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+        return "is too large"
+    if name.endswith("_period") and value > LONGEST_PERIOD:
+        return f"must be at most {LONGEST_PERIOD}"
+    return None
 
 
 def near(name: str, known: Iterable[str]) -> str:

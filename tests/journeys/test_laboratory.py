@@ -134,6 +134,7 @@ def optimize(place: Place, *words: str, seconds: float = 200.0) -> Done:
     return place.run("optimize", *words, "--json", seconds=seconds)
 
 
+@pytest.mark.slow
 def test_optimize_prints_the_object_and_writes_its_files(place: Place) -> None:
     """Ten sets on one core and on two."""
     first = the_object(optimize(place, *CANDLES, *SETTINGS, *SMALL, "--jobs", "1", "--out", "one"))

@@ -134,6 +134,7 @@ def test_stopped_in_the_middle_and_gone_on_with(address: str) -> None:
     same(known, search(Ground.of(bars), large, jobs=2))
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_survived(fragile: Any) -> None:
     """Kill -9 in the middle; its tasks are done again, and so are the bars it held."""
     bars, large, killed = series(20_000), grid(LARGE), list[int]()
@@ -268,6 +269,7 @@ def test_without_dask_it_says_how_to_install_it() -> None:
     assert "pip install 'distributed" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_no_worker_in_time() -> None:
     """A scheduler alone: one clear line that says how to start one."""
     with (
