@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from research.sources import Funding, MadeUp, Origin
-from research.worker import Answer, Craft, Pieces, Worker, serve
+from research.worker import MODEST, Answer, Craft, Pieces, Worker, serve
 from research.worker import Tell as Word
 from storage.trials import Tried, trials
 from trading.errors import Transient
@@ -40,7 +40,6 @@ SEARCH: Final = "search-"
 """What the names of folders begin with in which searches keep what they have done."""
 _FORGOTTEN: Final = 7 * 86_400.0  # seconds
 _REHEARSED: Final = "ema_trend"
-_NICE: Final = 19
 _CRAFT: Final = Craft(one="study", many="studies", made="done", shorter="try fewer days or a smaller grid")
 
 Tell = Callable[[Progress], None]
@@ -219,7 +218,7 @@ def work(load: Callable[[], Research] = _research) -> None:
 
         return answer
 
-    serve(prepared, nice=_NICE)
+    serve(prepared, nice=MODEST)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from trading.pictures import Picture, Theme, thinned
 DEADLINE: Final = 10.0  # seconds for one picture
 REPORT_DEADLINE: Final = 60.0  # for a chart and a workbook of many thousand trades
 _QUEUE: Final = 8  # pictures drawn and waited for at a time
-_NICE: Final = 5
+_NICE: Final = 15
 _CRAFT: Final = Craft(one="chart", many="charts", made="drawn", shorter="try a shorter period")
 
 

@@ -47,6 +47,7 @@ PIECE: Final = 1 << 16  # about what a pipe holds; copied in some microseconds
 PROGRESS_PAUSE: Final = 0.2  # seconds between two words about progress
 START: Final = 30.0
 """Seconds until a new process is ready; the first start on a machine looks through all its fonts."""
+MODEST: Final = 19
 _CLOSE: Final = 1.0
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _REQUEST, _READY, _PROGRESS, _DONE, _REFUSED, _LATER, _FAILED = (bytes((letter,)) for letter in b"?RpDBTF")
@@ -331,8 +332,7 @@ def serve(prepare: Callable[[], Answer], *, nice: int) -> None:
     process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        os.nice(nice)
+    _be_modest(nice)
     _die_with_parent()
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no answer
@@ -365,6 +365,14 @@ def _made(answer: Answer, request: list[bytes], tell: Tell) -> tuple[bytes, Sequ
 def _told(error: Exception) -> bytes:
     text = str(error) if isinstance(error, ConclaveError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split()).encode("utf-8", "replace")
+
+
+def _be_modest(nice: int) -> None:
+    """Give way to everybody else; the most modest run, where the system knows how, only while nobody else wants to."""
+    with contextlib.suppress(OSError):
+        os.nice(nice)
+        if nice == MODEST and hasattr(os, "SCHED_IDLE"):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _die_with_parent() -> None:

@@ -89,14 +89,14 @@ def finished(program: Running, text: str) -> float:
     """Seconds from asking for a study until its chart and its workbook are in the chat."""
     began = time.monotonic()
     said = int(call(f"{program.chat}/phone/messages", {"text": text})["message_id"])
-    while True:
-        found = call(f"{program.chat}/phone/messages?after={said}")["messages"]
-        answer = [each for each in found if each["reply_to"] == said and each["photo"]]
-        if answer and any(each["document"] and each["reply_to"] == answer[0]["message_id"] for each in found):
+    last = said
+    while time.monotonic() - began < 180:
+        found = call(f"{program.chat}/phone/messages?after={last}&wait=5")["messages"]
+        if any(each["document"] for each in found):  # the workbook comes after its chart
             return time.monotonic() - began
-        if time.monotonic() - began > 180:
-            raise TimeoutError(f"{text} was not answered: {[each['text'] for each in found]}")
-        time.sleep(0.02)
+        last = max((int(each["message_id"]) for each in found), default=last)
+        time.sleep(0.05)
+    raise TimeoutError(f"{text} was not answered in three minutes")
 
 
 def under_load(program: Running, note: str = NOTE) -> Iterator[Figure]:

@@ -297,7 +297,7 @@ async def test_ctrl_c_in_the_terminal_does_not_reach_it(studio: Studio) -> None:
     """It has a session of its own, and ignores the signal all the same. It is polite about the processor."""
     pid = await at_work(studio)
     assert os.getsid(pid) == pid != os.getsid(0)
-    assert os.getpriority(os.PRIO_PROCESS, pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + 5, 19)
+    assert os.getpriority(os.PRIO_PROCESS, pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + 15, 19)
     os.kill(pid, signal.SIGINT)
     assert size(await studio.paint(BARS, "dark"))[0] == 1080
     assert studio.pid == pid

@@ -15,14 +15,16 @@ import pkgutil
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cache, reduce
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from trading.errors import BadInput
-from trading.indicators import Indicators
 from trading.model import BoolArray, CandleSeries, FloatArray, SideArray
 from trading.parameters import Parameters, near
+
+if TYPE_CHECKING:
+    from trading.indicators import Indicators  # TA-Lib: whoever only asks for names and ranges does not need it
 
 A = TypeVar("A", BoolArray, FloatArray)
 
@@ -109,6 +111,8 @@ class Strategy(Protocol):
 
 def evaluate(strategy: Strategy, candles: CandleSeries) -> Signals:
     """The strategy's signals for every bar of the series."""
+    from trading.indicators import Indicators
+
     rules, known = strategy.rules(), Indicators(candles)
     long_ok, short_ok = (_together(side, known) for side in (rules.long, rules.short))
     return Signals(
