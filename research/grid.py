@@ -43,6 +43,8 @@ from trading.strategy import Condition, Measure, Rules, strategy_named
 MOST: Final = 2_000_000  # combinations of one search
 CHUNK: Final = 200  # combinations
 _BANK_BYTES: Final = 64 << 20
+_INDICATOR_BYTES: Final = 32 << 20
+_LEAST_KEPT: Final = 8  # indicators that are remembered however long they are
 _MEASURES: Final = 12  # arrays of stop distances that are remembered
 _SWITCH_SECONDS: Final = 0.0005  # a thread that comes back from the kernel must not wait for one that plans
 _METRIC_OF: Final = dict(zip(OBJECTIVES, ("sharpe", "total_return", "calmar", "expectancy_r"), strict=True))
@@ -289,7 +291,7 @@ class Chunk:
 
 def chunks(grid: Grid, done: BoolArray, most: int = CHUNK) -> Iterator[Chunk]:
     """The work that is left: combinations of one group together, `most` at a time."""
-    outer = _ways_out(grid)
+    outer = _of_groups(grid)
     numbers = np.arange(grid.combinations, dtype=np.int64).reshape(grid.shape)
     inner = [place for place in range(len(grid.axes)) if place not in outer]
     width = math.prod(grid.shape[place] for place in inner)
@@ -299,8 +301,8 @@ def chunks(grid: Grid, done: BoolArray, most: int = CHUNK) -> Iterator[Chunk]:
             yield Chunk(left[start : start + most])
 
 
-def _ways_out(grid: Grid) -> list[int]:
-    """Axes that change the way out, the stop or the order's rules: each is varied alone and looked at."""
+def _of_groups(grid: Grid) -> list[int]:
+    """Axes that change the stop or the order's rules: each is varied alone and looked at."""
     planner = Planner(grid)
     first = planner.plan(dict(grid.values)).group
     return [
@@ -335,12 +337,7 @@ class Planner:
     def plan(self, values: Mapping[str, Any]) -> Plan:
         """The plan of one combination."""
         rules: Rules = self._kind(self._base.varied(values)).rules()
-        group = (
-            rules.exit_long.key,
-            rules.exit_short.key,
-            rules.stop_distance.key,
-            *(values[name] for name in self._OF_PATH),
-        )
+        group = (rules.stop_distance.key, *(values[name] for name in self._OF_PATH))
         return Plan(rules, group, values)
 
 
@@ -348,7 +345,7 @@ class Bank:
     """Conditions as rows of bits, each made once; when the room is full it begins anew."""
 
     def __init__(self, series: Any) -> None:
-        self.indicators = Indicators(series)
+        self.indicators = Indicators(series, keep=max(_INDICATOR_BYTES // (8 * len(series)), _LEAST_KEPT))
         self._words = -(-len(series) // 64)
         self._measured: dict[tuple[Any, ...], FloatArray] = {}
         self._room = max(_BANK_BYTES // (self._words * 8), 1024)
@@ -445,14 +442,15 @@ class Searcher:
             bits, longs = self._bank.rows([plan.rules.long for plan in plans])
             bits, shorts = self._bank.rows([plan.rules.short for plan in plans])
             bits, knives = self._bank.rows([(plan.rules.hazard_long, plan.rules.hazard_short) for plan in plans])
-            bits, out = self._bank.rows([(first.exit_long, first.exit_short)])
+            bits, outs = self._bank.rows([(plan.rules.exit_long, plan.rules.exit_short) for plan in plans])
             risk = self._bank.measured(first.stop_distance)
             curve, paid = self._ground.curves(float(values["funding_rate"]))
         if self._terms_vary:
             terms = np.stack([terms_of(plan.values) for plan in plans])
         else:
             terms = np.tile(self._terms, (len(plans), 1))
-        known, places, amounts = self._workspace()
+        order = np.lexsort((outs[:, 1], outs[:, 0]))  # those with the same exits together
+        found_sums, found_blocks = np.empty_like(sums), np.empty_like(blocks)
         kernel.search(
             self._first,
             self._ground.ranges,
@@ -460,26 +458,28 @@ class Searcher:
             curve,
             paid,
             bits,
-            bits[out[0]],
             risk,
             rules_of(values),
-            terms,
-            longs,
-            shorts,
-            knives,
-            known,
-            places,
-            amounts,
-            sums,
-            blocks,
+            terms[order],
+            longs[order],
+            shorts[order],
+            knives[order],
+            outs[order],
+            *self._workspace(),
+            found_sums,
+            found_blocks,
         )
+        sums[order], blocks[order] = found_sums, found_blocks
 
-    def _workspace(self) -> tuple[NDArray[np.int32], NDArray[np.int32], FloatArray]:
-        """Room for records, one for each thread; only what is used of it becomes memory."""
+    def _workspace(self) -> tuple[NDArray[Any], ...]:
+        """Room for what is followed, one for each thread; only what is used of it becomes memory."""
         if not hasattr(self._room, "held"):
-            n = len(self._ground.series)
-            self._room.held = np.full(2 * n, -1, np.int32), np.empty((2 * n, 4), np.int32), np.empty((2 * n, 8))
-        held: tuple[NDArray[np.int32], NDArray[np.int32], FloatArray] = self._room.held
+            n = 2 * len(self._ground.series)
+            traced, known = (np.full(n, -1, np.int32) for _ in range(2))
+            ways, levels = np.empty((n, 4), np.int32), np.empty((n, 4))
+            places, amounts = np.empty((n, 4), np.int32), np.empty((n, 8))
+            self._room.held = traced, ways, levels, known, places, amounts
+        held: tuple[NDArray[Any], ...] = self._room.held
         return held
 
 

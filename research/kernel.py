@@ -7,7 +7,8 @@ rounding is symmetric, so that one code serves both sides.
 Why the search is fast:
 
 - The way from a signal to an exit depends on the bars, the stop, the exits and the trailing, never on equity nor on
-  what let the entry pass. Combinations that agree in those (a *group*) follow each signal once and share its record.
+  what let the entry pass. Combinations that agree in stop and trailing (a *group*) trace each signal once; those that
+  also agree in their exits share a record of where it ends.
 - What lets an entry pass is a bit a bar: a combination's entries are a few ANDs over 64 bars at a time.
 - Equity is looked at only while a position is open, in a straight loop over one array: closes less the funding that
   a unit has paid so far (`curve`), of which equity is a linear function between two fills.
@@ -99,8 +100,10 @@ def _bit(bits, line, row):
 
 
 @_inlined
-def _follow(ranges, ends, leave, side, signal, r, rules):
+def _follow(ranges, ends, leave, line, side, signal, r, rules):
     """An order from the close of its signal bar on. Prices are those of the (mirrored) bars.
+
+    The strategy wants out at the bars whose bit is set in that line of `leave`; with a line below 0 it never does.
 
     Answers (fate, bar of the fill, bar of the end, reason, limit, first stop, price of the end, stop at the end):
     an order that was not filled ends with the bar at whose close it was cancelled, or with n while it rests; a
@@ -134,7 +137,7 @@ def _follow(ranges, ends, leave, side, signal, r, rules):
         target = _rounded(limit + rules[_TARGET] * r, tick, num, den)
     start, step, lag = rules[_START], rules[_STEP], rules[_LAG]
     span = r * step
-    out = _next(leave, side, fill, n)  # the first close at which the strategy wants out
+    out = _next(leave, line, fill, n) if line >= 0 else n  # the first close at which the strategy wants out
 
     # The bar of the fill: its range before the fill is not ours, its close is.
     if ranges[own + fill, 0] <= stop:
@@ -250,33 +253,50 @@ def _deepened(curve, first, last, cash, qty, base, peak, drawdown):
 
 
 @_inlined
-def _record(ranges, ends, curve, paid, leave, side, row, r, rules, places, amounts, place):
-    """Follow a signal and write down what every combination that takes it needs to know.
+def _trace(ranges, ends, bits, side, row, r, rules, ways, levels, way):
+    """Follow a signal as if the strategy never wanted out, for every combination with this stop.
 
-    places: bar of the fill (-1: none), bar of the end, reason, place of the signal in `known`. amounts: limit, stop
-    distance over price, one over the stop distance, price of the end, base of the curve, its lowest and its highest,
-    funding of a unit.
+    ways: bar of the fill (-1: none), bar of the end, reason, side's place of the signal. levels: limit, stop distance
+    over price, one over the stop distance, price of the end.
     """
-    own = side * (ranges.shape[0] >> 1)
-    last = (ranges.shape[0] >> 1) - 1
-    fate, fill, end, reason, limit, stop, price, _ = _follow(ranges, ends, leave, side, row, r, rules)
-    places[place, 0] = fill if fate == FILLED else -1
-    places[place, 1] = row + 1 if fate == NO_PRICE else end
-    places[place, 2] = reason
-    places[place, 3] = own + row
+    fate, fill, end, reason, limit, stop, price, _ = _follow(ranges, ends, bits, -1, side, row, r, rules)
+    ways[way, 0] = fill if fate == FILLED else -1
+    ways[way, 1] = row + 1 if fate == NO_PRICE else end
+    ways[way, 2] = reason
+    ways[way, 3] = side * (ranges.shape[0] >> 1) + row
     if fate == NO_PRICE:  # too far away for anybody
         limit, stop, price = 1.0, -np.inf, 0.0
-    amounts[place, 0] = limit
-    amounts[place, 1] = abs(limit - stop) / abs(limit)
-    amounts[place, 2] = 1.0 / abs(limit - stop)
-    amounts[place, 3] = price
+    levels[way, 0] = limit
+    levels[way, 1] = abs(limit - stop) / abs(limit)
+    levels[way, 2] = 1.0 / abs(limit - stop)
+    levels[way, 3] = price
+
+
+@_inlined
+def _record(ends, curve, paid, bits, line, side, ways, levels, way, places, amounts, place):
+    """Where such a way ends for a strategy that wants out at the bits of a line: at the next open, if it gets there.
+
+    places: bar of the fill (-1: none), bar of the end, reason, place of the signal. amounts: limit, stop distance over
+    price, one over the stop distance, price of the end, base of the curve, its lowest and its highest, funding of a
+    unit.
+    """
+    n = curve.shape[0] >> 1
+    own = side * n
+    fill, end, reason, price = np.int64(ways[way, 0]), np.int64(ways[way, 1]), ways[way, 2], levels[way, 3]
+    places[place, 3] = ways[way, 3]
+    amounts[place, 0], amounts[place, 1], amounts[place, 2] = levels[way, 0], levels[way, 1], levels[way, 2]
     amounts[place, 7] = 0.0
-    if fate == FILLED:
-        amounts[place, 4] = limit - paid[own + fill]
+    if fill >= 0:
+        out = _next(bits, line, fill, end)  # at the close of the bar before the end it is still in time
+        if out < end and out + 1 < n:
+            end, reason, price = out + 1, SIGNAL, ends[own + out + 1, 0]
+        amounts[place, 4] = levels[way, 0] - paid[own + fill]
         amounts[place, 5], amounts[place, 6] = np.inf, -np.inf
         if end > fill:
             amounts[place, 5], amounts[place, 6] = _extremes(curve, own + fill, own + end)
-        amounts[place, 7] = paid[own + min(end, last)] - paid[own + fill]
+        amounts[place, 7] = paid[own + min(end, n - 1)] - paid[own + fill]
+    places[place, 0], places[place, 1], places[place, 2] = fill, end, reason
+    amounts[place, 3] = price
 
 
 @_compiled
@@ -287,34 +307,43 @@ def search(
     curve,
     paid,
     bits,
-    leave,
     risk,
     rules,
     terms,
     longs,
     shorts,
     knives,
+    outs,
+    traced,
+    ways,
+    levels,
     known,
     places,
     amounts,
     sums,
     blocks,
 ):
-    """A group of combinations: one way out, one stop, one set of rules; entries and accounts differ.
+    """A group of combinations: one stop, one set of rules; exits, entries and accounts differ.
 
     first: the bar from which on entries are proposed and sums are taken. paid is the funding a unit has paid so
     far.
-    leave: (2, words) bits of the exits. risk: R at every bar. longs, shorts: (m, conditions) rows of bits that must
-    all hold; knives: (m, 2) rows of hazards. terms: (m, 13). known: int32 (2n), place of a signal's record, -1 where
-    it was not followed yet, which is everywhere before and after a call. places int32 (c, 4), amounts float64 (c, 8):
-    room for records. Writes sums (m, 14) and blocks float32 (m, 2, 16). Answers how many signals were followed.
+    risk: R at every bar. longs, shorts: (m, conditions) rows of bits that must all hold; knives, outs: (m, 2) rows of
+    hazards and of exits; combinations with the same exits stand together. terms: (m, 13). traced, known: int32 (2n),
+    places of a signal's way (for all) and of its record (for those with the same exits), -1 where it was not followed
+    yet, which is everywhere before and after a call. ways int32 (c, 4), levels float64 (c, 4), places int32 (c, 4),
+    amounts float64 (c, 8): room for them. Writes sums (m, 14) and blocks float32 (m, 2, 16). Answers how many signals
+    were followed.
     """
     n = ranges.shape[0] >> 1
     edges = np.empty((2, bits.shape[1]), np.uint64)
     part = (n - first + BLOCKS - 1) // BLOCKS
     in_block = np.zeros((BLOCKS, 3))
-    followed = 0
+    followed = recorded = 0
     for each in range(longs.shape[0]):
+        if each > 0 and (outs[each, 0] != outs[each - 1, 0] or outs[each, 1] != outs[each - 1, 1]):
+            for place in range(recorded):
+                known[places[place, 3]] = -1
+            recorded = 0
         _edges(bits, longs, shorts, each, edges)
         maker, taker, slip = terms[each, _MAKER], terms[each, _TAKER], terms[each, _SLIP]
         cooldown = np.int64(terms[each, _COOLDOWN])
@@ -323,6 +352,7 @@ def search(
         per_step, step = 1.0 / terms[each, _QTY], terms[each, _QTY_NUM] / terms[each, _QTY_DEN]
         least, least_value = terms[each, _MIN_QTY] * _NEARLY, terms[each, _MIN_VALUE] * _NEARLY
         knife_long, knife_short = knives[each, 0], knives[each, 1]
+        out_long, out_short = outs[each, 0], outs[each, 1]
         cash = terms[each, _EQUITY]
         peak, drawdown = cash, 0.0
         trades = wins = exposed = 0
@@ -342,10 +372,17 @@ def search(
             own = side * n
             place = known[own + row]
             if place < 0:
-                place = followed
-                followed += 1
+                way = traced[own + row]
+                if way < 0:
+                    way = followed
+                    followed += 1
+                    traced[own + row] = way
+                    _trace(ranges, ends, bits, side, row, risk[row], rules, ways, levels, way)
+                place = recorded
+                recorded += 1
                 known[own + row] = place
-                _record(ranges, ends, curve, paid, leave, side, row, risk[row], rules, places, amounts, place)
+                line = out_short if side else out_long
+                _record(ends, curve, paid, bits, line, side, ways, levels, way, places, amounts, place)
 
             # The quantity, as `_sized` has it, and the cash after: what counts is the chain from one trade's cash to
             # the next one's, so that everything else about a trade comes to one number, what a unit of it leaves.
@@ -459,8 +496,10 @@ def search(
         row_of[1], row_of[2], row_of[3], row_of[4] = total, squares, falls, drawdown
         row_of[5], row_of[6], row_of[7], row_of[8], row_of[9] = trades, wins, gains, losses, multiples
         row_of[10], row_of[11], row_of[12], row_of[13] = exposed, fees, funding, 1.0 if ruined else 0.0
-    for place in range(followed):
+    for place in range(recorded):
         known[places[place, 3]] = -1
+    for way in range(followed):
+        traced[ways[way, 3]] = -1
     return followed
 
 
@@ -497,7 +536,7 @@ def walk(first, ranges, ends, curve, paid, side_of, leave, hazard, risk, rules, 
             continue
         own, sign = side * n, 1.0 - 2.0 * side
         fate, fill, end, reason, limit, stop, leaving, last_stop = _follow(
-            ranges, ends, leave, side, row, risk[row], rules
+            ranges, ends, leave, side, side, row, risk[row], rules
         )
         price, distance = abs(limit), abs(limit - stop)
         qty = 0.0
