@@ -68,7 +68,11 @@ _inlined: Any = njit(cache=True, nogil=True, error_model="numpy", forceinline=Tr
 _compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
 # The same for sums of finite numbers, in any order.
 _summed: Any = njit(
-    cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "nnan", "ninf", "contract", "arcp"}
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    forceinline=True,
+    fastmath={"reassoc", "nsz", "nnan", "ninf", "contract", "arcp"},
 )
 
 
@@ -94,7 +98,7 @@ def _sized(equity, price, distance, terms):
     return qty
 
 
-@_compiled
+@_inlined
 def _bit(bits, line, row):
     return (bits[line, row >> 6] >> np.uint64(row & 63)) & np.uint64(1)
 
@@ -175,7 +179,7 @@ def _follow(ranges, ends, leave, line, side, signal, r, rules):
         best = max(best, ranges[at, _1])
 
 
-@_compiled
+@_inlined
 def _next(bits, line, row, n):
     """The first bar from `row` on whose bit is set in that line of bits; n where there is none."""
     if row >= n:
@@ -192,10 +196,10 @@ def _next(bits, line, row, n):
 
 
 @_compiled
-def _edges(bits, longs, shorts, each, edges):
+def _edges(bits, longs, shorts, knives, each, edges):
     """Where a combination proposes an entry (row 0 of `edges`), and where that is a long one (row 1).
 
-    Both sides at once are none.
+    Both sides at once are none, and neither is one on a knife.
     """
     before_long = before_short = np.uint64(0)
     one, top = np.uint64(1), np.uint64(63)
@@ -209,7 +213,9 @@ def _edges(bits, longs, shorts, each, edges):
         begun_long = of_long & ~((of_long << one) | before_long)
         begun_short = of_short & ~((of_short << one) | before_short)
         before_long, before_short = of_long >> top, of_short >> top
-        edges[0, word] = begun_long ^ begun_short
+        both = begun_long & begun_short
+        begun_long &= ~(both | bits[knives[each, 0], word])
+        edges[0, word] = begun_long | (begun_short & ~(both | bits[knives[each, 1], word]))
         edges[1, word] = begun_long
 
 
@@ -344,14 +350,13 @@ def search(
             for place in range(recorded):
                 known[places[place, 3]] = -1
             recorded = 0
-        _edges(bits, longs, shorts, each, edges)
+        _edges(bits, longs, shorts, knives, each, edges)
         maker, taker, slip = terms[each, _MAKER], terms[each, _TAKER], terms[each, _SLIP]
         cooldown = np.int64(terms[each, _COOLDOWN])
         share, most, too_far = terms[each, _RISK], terms[each, _MOST], 0.8 / terms[each, _LEVERAGE]
         margin = 1.0 / (1.0 / terms[each, _LEVERAGE] + maker + taker)
         per_step, step = 1.0 / terms[each, _QTY], terms[each, _QTY_NUM] / terms[each, _QTY_DEN]
         least, least_value = terms[each, _MIN_QTY] * _NEARLY, terms[each, _MIN_VALUE] * _NEARLY
-        knife_long, knife_short = knives[each, 0], knives[each, 1]
         out_long, out_short = outs[each, 0], outs[each, 1]
         cash = terms[each, _EQUITY]
         peak, drawdown = cash, 0.0
@@ -366,9 +371,6 @@ def search(
             if row >= n:
                 break
             side = 1 - np.int64(_bit(edges, 1, row))
-            if _bit(bits, knife_short if side else knife_long, row):
-                row += 1
-                continue
             own = side * n
             place = known[own + row]
             if place < 0:

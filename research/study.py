@@ -22,6 +22,7 @@ import numpy as np
 
 from research.backtest import backtest
 from research.candles import CandleFile
+from research.cluster import reckons
 from research.grid import Grid, Sums, search
 from research.ground import Ground
 from research.results import GridTable, Report, Result, WalkForward
@@ -35,7 +36,8 @@ from trading.laboratory import OBJECTIVES, Finding, Progress, Study, Verdict
 
 SHOWN: Final = 20  # parameter sets of a grid that a finding names
 KEPT: Final = "search.npz"
-_SAVE_SECONDS: Final = 5.0
+_SAVE_SECONDS: Final = 2.0  # between two savings, at least
+_SAVE_SHARE: Final = 20  # and this many times as long as one takes
 _LIBRARIES: Final = ("numpy", "numba", "TA-Lib", "vectorbt", "pandas")
 
 Funding = Mapping[int, Decimal]
@@ -262,17 +264,18 @@ class _Work:
             spans(series, grid, self._study.folds)  # refuses what cannot be walked before anything is searched
         sums = Sums.empty(grid, len(series), series.interval)
         self._folder.mkdir(parents=True, exist_ok=True)
-        kept, data = self._folder / KEPT, data_fingerprint(self._file, self._funding)
+        kept, data = self._folder / KEPT, f"{data_fingerprint(self._file, self._funding)} {reckons()['code']}"
         known = sums.resume(kept, data)
         meter = _Meter("search", grid.combinations, self._tell, known)
-        saved = time.monotonic()
+        due = time.monotonic() + _SAVE_SECONDS
 
         def told(done: int) -> None:
-            nonlocal saved
+            nonlocal due
             meter.at(done)
-            if time.monotonic() - saved > _SAVE_SECONDS:
+            if (began := time.monotonic()) > due:
                 sums.save(kept, data)
-                saved = time.monotonic()
+                took = time.monotonic() - began
+                due = began + took + max(_SAVE_SECONDS, _SAVE_SHARE * took)
 
         try:
             self._seek(

@@ -33,7 +33,7 @@ def lay_out_configuration(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(whole), encoding="utf-8")
 
 
-@pytest.mark.parametrize("council", ["off", "rules"])
+@pytest.mark.parametrize("council", ["off"])
 def test_two_strategies_on_one_account(council: str, tmp_path: Path) -> None:
     """The live path's rolling windows and the replay's whole series: each symbol under its own strategy."""
     place = Place(folder=tmp_path)

@@ -31,8 +31,8 @@ from trading.strategy.ema_trend import EmaTrend, EmaTrendParameters
 from trading.strategy.mean_reversion import MeanReversion, MeanReversionParameters
 
 NAME = "mean_reversion"
-SETS = 4
-SETS_FOR_MANY_BARS = 1
+SETS = 2
+SETS_FOR_MANY_BARS = 0  # whole with CONCLAVE_FULL_PARITY=1; the kernel meets them in test_backtest_parity.py
 GOLDEN = "bybit/BTCUSDT-15m-20250924-20260721.parquet"
 
 

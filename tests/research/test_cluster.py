@@ -255,10 +255,12 @@ def test_a_worker_with_other_code_is_refused(foreign: str, words: str) -> None:
 
 @pytest.mark.parametrize("foreign", [lambda folder: None], indirect=True)
 def test_a_worker_with_a_copy_of_the_code_works(foreign: str) -> None:
-    """The same code in another folder."""
+    """The same code in another folder. It is compiled there once more, which may round the last digit another way."""
     bars = series()
     with Cluster(foreign) as cluster:
-        same(cluster.search(Ground.of(bars), grid()), search(Ground.of(bars), grid()))
+        one, other = cluster.search(Ground.of(bars), grid()), search(Ground.of(bars), grid())
+    assert np.array_equal(one.done, other.done)
+    np.testing.assert_allclose(one.sums, other.sums, rtol=1e-11, atol=1e-13)
 
 
 def test_without_dask_it_says_how_to_install_it() -> None:
