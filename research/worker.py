@@ -49,6 +49,7 @@ START: Final = 30.0
 """Seconds until a new process is ready; the first start on a machine looks through all its fonts."""
 MODEST: Final = 19
 _CLOSE: Final = 1.0
+_END: Final = 1.0  # seconds that a process has to end by itself
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _REQUEST, _READY, _PROGRESS, _DONE, _REFUSED, _LATER, _FAILED = (bytes((letter,)) for letter in b"?RpDBTF")
 _HEAD: Final = struct.Struct("!cH")  # what it is, and how many parts follow
@@ -318,7 +319,12 @@ class _Process:
         return pieces
 
     async def _death(self) -> _Died:
-        self.kill()
+        # Its pipes are closed, so it is ending. Killing it right now could ask for its exit code, which is told once.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END):
+                await self._process.wait()
+        if self.alive:
+            self.kill()
         return _Died(f"its process ended with {await self._process.wait()}")
 
 
