@@ -25,12 +25,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from research.program import SEARCH, fingerprint
 from trading.errors import BadInput, ConclaveError
 from trading.model import FloatArray, IntArray
 
@@ -50,11 +50,6 @@ _COUNT: Final = 2.0  # seconds between two counts of the workers
 _TELL: Final = 0.2
 _HELD: Final = 2  # searches that a worker keeps ready
 _LIBRARIES: Final = ("distributed", "numpy", "numba", "TA-Lib")
-_ROOT: Final = Path(__file__).resolve().parents[1]
-_DECIDES: Final = (
-    *("research/cluster.py", "research/grid.py", "research/ground.py", "research/kernel.py", "research/results.py"),
-    *("trading/indicators.py", "trading/model.py", "trading/parameters.py", "trading/strategy/*.py"),
-)
 _INSTALL: Final = "Dask is not installed here: .venv/bin/python -m pip install 'distributed>=2026.1'"
 _SAME: Final = "every worker needs this project's folder as it is here on its PYTHONPATH, see docs/cluster.md"
 
@@ -189,11 +184,7 @@ def _same(worker: str, theirs: Mapping[str, str], own: Mapping[str, str]) -> Non
 @cache
 def reckons() -> dict[str, str]:
     """What decides the numbers of a search in this process: the code, and the versions of the libraries."""
-    digest = hashlib.sha256()
-    for pattern in _DECIDES:
-        for path in sorted(_ROOT.glob(pattern)):
-            digest.update(path.read_bytes())
-    return {"code": digest.hexdigest(), **{name: _version(name) for name in _LIBRARIES}}
+    return {"code": fingerprint(*SEARCH), **{name: _version(name) for name in _LIBRARIES}}
 
 
 def _version(name: str) -> str:

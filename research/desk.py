@@ -12,11 +12,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
 
 from research.lab import SEARCH, Lab, Task
+from research.program import fingerprint
 from research.sources import CandleSource, Origin
 from research.worker import Pieces
 from storage.runs import Identity, Run, Runs
@@ -26,8 +26,7 @@ from trading.pictures import Theme
 
 QUEUE: Final = 4
 """Studies that are done or wait, at a time."""
-_ROOT: Final = Path(__file__).resolve().parent.parent
-_DECIDING: Final = ("research", "trading")  # the code that an answer depends on
+_DECIDING: Final = ("research/**/*.py", "trading/**/*.py")  # the code that an answer depends on
 
 
 class Renderer(Protocol):
@@ -77,7 +76,7 @@ class Desk:
         if origin is None:
             what = f"{study.symbol} at {study.interval} minutes"
             raise BadInput(f"there are no candles of {what}: main.py fetch {study.symbol} --interval {study.interval}")
-        program = await asyncio.to_thread(program_fingerprint)
+        program = await asyncio.to_thread(fingerprint, *_DECIDING)
         asked = identity(study, origin, program=program, theme=self._theme)
         if (run := await self._runs.known(asked)) is not None:
             return _found(run)
@@ -158,16 +157,6 @@ def identity(study: Study, origin: Origin, *, program: str, theme: Theme) -> Ide
         sets=study.combinations,
         lineage=origin.lineage,
     )
-
-
-@cache
-def program_fingerprint() -> str:
-    """Of the code that an answer depends on: another program's answers are not this one's. Reads it, once."""
-    digest = hashlib.sha256()
-    for package in _DECIDING:
-        for path in sorted((_ROOT / package).rglob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def workbook_name(study: Study, number: int) -> str:

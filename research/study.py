@@ -22,15 +22,14 @@ import numpy as np
 
 from research.backtest import backtest
 from research.candles import CandleFile
-from research.cluster import reckons
 from research.grid import Grid, Sums, search
 from research.ground import Ground
+from research.program import SEARCH, fingerprint
 from research.results import GridTable, Report, Result, WalkForward
 from research.significance import buy_and_hold
 from research.verdict import Searched, gather, judge
 from research.views import tested
-from research.walkforward import _spans as spans
-from research.walkforward import walk_forward
+from research.walkforward import spans, walk_forward
 from trading.errors import BadInput
 from trading.laboratory import OBJECTIVES, Finding, Progress, Study, Verdict
 
@@ -264,7 +263,7 @@ class _Work:
             spans(series, grid, self._study.folds)  # refuses what cannot be walked before anything is searched
         sums = Sums.empty(grid, len(series), series.interval)
         self._folder.mkdir(parents=True, exist_ok=True)
-        kept, data = self._folder / KEPT, f"{data_fingerprint(self._file, self._funding)} {reckons()['code']}"
+        kept, data = self._folder / KEPT, f"{data_fingerprint(self._file, self._funding)} {fingerprint(*SEARCH)}"
         known = sums.resume(kept, data)
         meter = _Meter("search", grid.combinations, self._tell, known)
         due = time.monotonic() + _SAVE_SECONDS

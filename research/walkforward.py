@@ -52,11 +52,11 @@ def walk_forward(
     `tell` hears the fold and how many combinations of it are done. `BadInput` when the bars are too few. `seek` does
     the searching: `search`, or the same on a cluster. `look` is shown the test of each fold.
     """
-    spans = _spans(series, grid, folds)
+    steps = spans(series, grid, folds)
     values = dict(grid.values)
     done: list[Fold] = []
     parts: list[tuple[int, Result]] = []
-    for number, (train_to, test_from, test_to) in enumerate(spans):
+    for number, (train_to, test_from, test_to) in enumerate(steps):
 
         def told(count: int, fold: int = number) -> None:
             tell(fold, count)
@@ -89,7 +89,7 @@ def walk_forward(
     return _joined(series, grid, done, parts)
 
 
-def _spans(series: CandleSeries, grid: Grid, folds: int) -> list[tuple[int, int, int]]:
+def spans(series: CandleSeries, grid: Grid, folds: int) -> list[tuple[int, int, int]]:
     """End of training, begin and end of the test of each fold."""
     if not 1 <= folds <= MOST_FOLDS:
         raise BadInput(f"a walk-forward has 1 to {MOST_FOLDS} folds, not {folds}")
@@ -100,18 +100,18 @@ def _spans(series: CandleSeries, grid: Grid, folds: int) -> list[tuple[int, int,
     day = -(-timedelta(days=1) // series.interval)
     longest = max(strategy_of(grid.strategy, grid.chosen(0)).longest_period, _largest(grid))
     rest = int(max(dict(grid.axes).get("entry_ttl_bars", (grid.values["entry_ttl_bars"],))))
-    spans = []
+    found = []
     for fold in range(folds):
         train_to = part * (fold + 1)
         embargo = min(max(day, rest, train_to // 100), part // _PARTS_OF_A_FOLD)
-        spans.append((train_to, train_to + embargo, n if fold == folds - 1 else train_to + part))
+        found.append((train_to, train_to + embargo, n if fold == folds - 1 else train_to + part))
     if part < 2 * longest:
         least = 2 * longest * (folds + 1)
         raise BadInput(
             f"{n:,} bars are too few for {folds} folds of a strategy that looks back {longest} bars: "
             f"give {least:,} bars or fewer folds"
         )
-    return spans
+    return found
 
 
 def _largest(grid: Grid) -> int:

@@ -12,9 +12,8 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,13 +21,13 @@ from PIL import Image
 
 from research.studio import Studio
 from tests.research import samples
+from tests.research.processes import state, until
 from tests.structure import ROOT
 from trading.errors import BadInput, Rejected, Transient
 from trading.model import CandleSeries
 from trading.pictures import BarsPicture, CandlePicture, EquityPicture, Picture, RankPicture, thinned
 
 NEW_YEAR = 1_735_689_600_000
-SOON = 20.0  # seconds within which what is waited for happens, on a machine that is busy with other tests
 
 
 def equity(points: int = 100, *, zone: str = "UTC", first: int = NEW_YEAR) -> EquityPicture:
@@ -68,22 +67,6 @@ def size(content: bytes) -> tuple[int, int]:
     with Image.open(io.BytesIO(content)) as image:
         image.load()
         return image.size
-
-
-def state(pid: int) -> str:
-    """The kernel's letter for a process, `-` when there is none; a dead one nobody asked about is none."""
-    try:
-        letter = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return "-"
-    return "-" if letter in {"Z", "X"} else letter
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(SOON):
-        while not holds():  # noqa: ASYNC110 - the kernel sets no event
-            await asyncio.sleep(0.005)
 
 
 async def at_work(studio: Studio) -> int:

@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 from research.worker import PIECE, Craft, Pieces, Worker
+from tests.research.processes import SOON, state, until
 from tests.stand_ins.labourer import NICE
 from tests.structure import ROOT
 from trading.errors import BadInput, Rejected, Transient
 
-SOON = 20.0  # seconds within which what is waited for happens, on a machine that is busy with other tests
 CRAFT = Craft(one="thing", many="things", made="made", shorter="ask for less")
 LIMITS = ("OMP_NUM_THREADS=1", "NUMBA_NUM_THREADS=2")
 MODULE = "tests.stand_ins.labourer"
@@ -61,22 +61,6 @@ async def busy(worker: Worker, word: str, *given: object, **terms: Any) -> async
     async with asyncio.timeout(SOON):
         await begun.wait()
     return task
-
-
-def state(pid: int) -> str:
-    """The kernel's letter for a process, `-` when there is none; a dead one nobody asked about is none."""
-    try:
-        letter = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return "-"
-    return "-" if letter in {"Z", "X"} else letter
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(SOON):
-        while not holds():  # noqa: ASYNC110 - the kernel sets no event
-            await asyncio.sleep(0.005)
 
 
 @contextlib.contextmanager
