@@ -404,7 +404,6 @@ class Searcher:
         self._planner = Planner(grid)
         self._bank = Bank(ground.series)
         self._lock = threading.Lock()
-        self._room = threading.local()
         self._axes = grid.axes
         of_terms = {*AccountTerms.names(), *InstrumentTerms.names(), "cooldown_bars"}
         self._terms_vary = not of_terms.isdisjoint(grid.names)
@@ -451,36 +450,10 @@ class Searcher:
             terms = np.tile(self._terms, (len(plans), 1))
         order = np.lexsort((outs[:, 1], outs[:, 0]))  # those with the same exits together
         found_sums, found_blocks = np.empty_like(sums), np.empty_like(blocks)
-        kernel.search(
-            self._first,
-            self._ground.ranges,
-            self._ground.ends,
-            curve,
-            paid,
-            bits,
-            risk,
-            rules_of(values),
-            terms[order],
-            longs[order],
-            shorts[order],
-            knives[order],
-            outs[order],
-            *self._workspace(),
-            found_sums,
-            found_blocks,
-        )
+        bars = kernel.Bars(self._ground.ranges, self._ground.ends, curve, paid, bits, risk)
+        asked = kernel.Asked(*(each[order] for each in (longs, shorts, knives, outs, terms)))
+        kernel.search(self._first, bars, rules_of(values), asked, found_sums, found_blocks)
         sums[order], blocks[order] = found_sums, found_blocks
-
-    def _workspace(self) -> tuple[NDArray[Any], ...]:
-        """Room for what is followed, one for each thread; only what is used of it becomes memory."""
-        if not hasattr(self._room, "held"):
-            n = 2 * len(self._ground.series)
-            traced, known = (np.full(n, -1, np.int32) for _ in range(2))
-            ways, levels = np.empty((n, 4), np.int32), np.empty((n, 4))
-            places, amounts = np.empty((n, 4), np.int32), np.empty((n, 8))
-            self._room.held = traced, ways, levels, known, places, amounts
-        held: tuple[NDArray[Any], ...] = self._room.held
-        return held
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from research.kernel import RULES, TERMS
+from research.lanes import LANES
 from trading.errors import BadInput
 from trading.model import BoolArray, CandleSeries, FloatArray, IntArray
 
@@ -73,12 +74,16 @@ class Ground:
         )
 
     def curves(self, rate: float) -> tuple[FloatArray, FloatArray]:
-        """`curve` and `paid`, (2n) each: closes less the funding a unit has paid so far, and that funding."""
+        """`curve` and `paid`, (2n) each: closes less the funding a unit has paid so far, and that funding.
+
+        The memory of the curve goes on for the lanes of vectors that look beyond its end.
+        """
         if rate not in self._curves:
             self._curves.clear()  # grids seldom vary the rate, and then one after the other
             of_long = np.cumsum(self.series.open * (self.rates + rate * self.unrated))
             paid = np.concatenate((of_long, -of_long))
-            self._curves[rate] = self.ends[:, 1] - paid, paid
+            curve = np.zeros(len(paid) + LANES)[: len(paid)]
+            self._curves[rate] = np.subtract(self.ends[:, 1], paid, out=curve), paid
         return self._curves[rate]
 
 

@@ -13,20 +13,24 @@ Why the search is fast:
 - Equity is looked at only while a position is open, in a straight loop over one array: closes less the funding that
   a unit has paid so far (`curve`), of which equity is a linear function between two fills.
 - Drawdown needs a look at single bars only where a trade's extremes could deepen it.
+- All combinations of a group walk through the same few weeks of bars before any goes on: what they look at is near.
 
 Arrays are C-contiguous, and hold the n bars of longs and then their mirror: ranges float64 (2n, 2) low, high; ends
-(2n, 2) open, close; curve and paid float64 (2n); bits uint64 (rows, words). They are flat because a view of an array
-is counted and forgotten again each time it is made, which takes longer than following a trade for five bars.
+(2n, 2) open, close; curve and paid float64 (2n); bits uint64 (rows, words). Memory behind the curve must be readable,
+see `research.lanes`.
 This module is imported by the lab worker and by one-shot commands, never by the bot.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
+from numba.cpython.unsafe.numbers import trailing_zeros
+
+from research.lanes import extremes, sums_of_returns
 
 # Rules of an order's way, in this order (float64). `tick` is tick_num / tick_den in whole numbers.
 RULES: Final = (
@@ -54,26 +58,17 @@ SUMS: Final = (
 )
 BLOCKS: Final = 16  # of bars, for the probability of overfitting
 
-# A de Bruijn sequence: its six highest bits after a shift by k differ for every k, and so tell k.
-_SEQUENCE = np.uint64(0x03F79D71B4CB0A89)
-_PLACES = np.zeros(64, np.int64)
-for _shift in range(64):
-    _PLACES[(0x03F79D71B4CB0A89 << _shift & 0xFFFFFFFFFFFFFFFF) >> 58] = _shift
-
 _0, _1, _2, _3, _4, _5, _6, _7 = (np.uint64(place) for place in range(8))  # unsigned: none counts from the end
 
 _NEARLY: Final = 1.0 - 1e-12  # a quantity of whole steps is a last digit off in a search
+SPAN: Final = 2048  # bars that all combinations walk before any goes on; whole words
 
-_inlined: Any = njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
-_compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
-# The same for sums of finite numbers, in any order.
-_summed: Any = njit(
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    forceinline=True,
-    fastmath={"reassoc", "nsz", "nnan", "ninf", "contract", "arcp"},
-)
+_njit: Any = njit  # its types do not know every option
+_with_room: Any = _njit(cache=True, nogil=True, error_model="numpy")
+# Code that makes no arrays does without counting who holds them: counting locks the memory at every look into one,
+# which was a fifth of a search.
+_compiled: Any = _njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+_inlined: Any = _njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 
 
 @_compiled
@@ -191,59 +186,44 @@ def _next(bits, line, row, n):
         if place >= bits.shape[1]:
             return n
         word = bits[line, place]
-    lowest = word & (~word + np.uint64(1))
-    return (place << 6) + _PLACES[(lowest * _SEQUENCE) >> np.uint64(58)]
+    return (place << 6) + np.int64(trailing_zeros(word))
 
 
-@_compiled
-def _edges(bits, longs, shorts, knives, each, edges):
-    """Where a combination proposes an entry (row 0 of `edges`), and where that is a long one (row 1).
+@_inlined
+def _edges(bits, start, words, asked, each, room):
+    """Where a combination proposes an entry (column 0 of `edges`), and where that is a long one (column 1).
 
-    Both sides at once are none, and neither is one on a knife.
+    Both sides at once are none, and neither is one on a knife. From word `start` of the bits on; the word after them
+    is full, and `later` answers for every word which one is the next that is not empty. wanted: where the sides' own
+    conditions hold, a word earlier.
     """
-    before_long = before_short = np.uint64(0)
-    one, top = np.uint64(1), np.uint64(63)
-    for word in range(bits.shape[1]):
-        of_long = bits[longs[each, 0], word]
-        for place in range(1, longs.shape[1]):
-            of_long &= bits[longs[each, place], word]
-        of_short = bits[shorts[each, 0], word]
-        for place in range(1, shorts.shape[1]):
-            of_short &= bits[shorts[each, place], word]
-        begun_long = of_long & ~((of_long << one) | before_long)
-        begun_short = of_short & ~((of_short << one) | before_short)
-        before_long, before_short = of_long >> top, of_short >> top
+    wanted, edges, later = room.wanted, room.edges, room.later
+    one, top, none = np.uint64(1), np.uint64(63), np.uint64(0)
+    before = 1 if start > 0 else 0  # whether there is a word before them
+    wanted[0, 0] = wanted[1, 0] = none
+    for side, conditions in ((0, asked.longs), (1, asked.shorts)):
+        row = conditions[each, 0]
+        for word in range(-before, words):
+            wanted[side, word + 1] = bits[row, start + word]
+        for place in range(1, conditions.shape[1]):
+            row = conditions[each, place]
+            for word in range(-before, words):
+                wanted[side, word + 1] &= bits[row, start + word]
+    on_knife, on_rocket = asked.knives[each, 0], asked.knives[each, 1]
+    for word in range(words):
+        of_long, of_short = wanted[0, word + 1], wanted[1, word + 1]
+        begun_long = of_long & ~((of_long << one) | (wanted[0, word] >> top))
+        begun_short = of_short & ~((of_short << one) | (wanted[1, word] >> top))
         both = begun_long & begun_short
-        begun_long &= ~(both | bits[knives[each, 0], word])
-        edges[0, word] = begun_long | (begun_short & ~(both | bits[knives[each, 1], word]))
-        edges[1, word] = begun_long
-
-
-@_summed
-def _returns(curve, first, last, away):
-    """Sum of the bar returns of [first, last) while a position is open, of their squares, of the losses' squares.
-
-    Equity over quantity is the curve, shifted by `away`. Indices are unsigned: a signed one might count from the end.
-    """
-    total = squares = lost = 0.0
-    one = np.uint64(1)
-    for k in range(np.uint64(first), np.uint64(last)):
-        change = (curve[k] - curve[k - one]) / (curve[k - one] + away)
-        total += change
-        squares += change * change
-        fall = min(change, 0.0)
-        lost += fall * fall
-    return total, squares, lost
-
-
-@_summed
-def _extremes(curve, first, last):
-    """The lowest and the highest of [first, last), which holds one bar at least."""
-    low = high = curve[first]
-    for k in range(first + 1, last):
-        low = min(low, curve[k])
-        high = max(high, curve[k])
-    return low, high
+        begun_long &= ~(both | bits[on_knife, start + word])
+        edges[word, 0] = begun_long | (begun_short & ~(both | bits[on_rocket, start + word]))
+        edges[word, 1] = begun_long
+    edges[words, 0] = edges[words, 1] = ~none
+    following = words
+    for word in range(words - 1, -1, -1):
+        later[word] = following
+        following = word if edges[word, 0] else following
+    later[words] = words
 
 
 @_compiled
@@ -258,18 +238,73 @@ def _deepened(curve, first, last, cash, qty, base, peak, drawdown):
     return peak, drawdown
 
 
+class Bars(NamedTuple):
+    """A series for a search: see the top of this module; risk: R at every bar, float64 (n)."""
+
+    ranges: Any
+    ends: Any
+    curve: Any
+    paid: Any
+    bits: Any
+    risk: Any
+
+
+class Asked(NamedTuple):
+    """A group of m combinations; those with the same exits and fees stand together.
+
+    longs, shorts: int64 (m, conditions), rows of bits that must all hold for an entry. knives, outs: int64 (m, 2), rows
+    of hazards and of exits, of longs and shorts. terms: float64 (m, 13).
+    """
+
+    longs: Any
+    shorts: Any
+    knives: Any
+    outs: Any
+    terms: Any
+
+
+class _Room(NamedTuple):
+    """What a search writes on.
+
+    Signals of a span, of longs and then of shorts: traced int32 and known int64 (2 SPAN), where its way is written (for
+    all), and in one number its end and its record's place (for those with the same exits and fees); -1 where it was not
+    followed yet. Room for ways and levels, see `_trace`; for places, amounts and closes, see `_record`; counts: of
+    ways and of records. wanted, edges, later: see `_edges`. held uint64 (SPAN) and opened (SPAN, 2): a combination's
+    positions in the span. accounts (m, fields), blocks (m, BLOCKS, 3): what is known of each combination so far.
+    """
+
+    traced: Any
+    known: Any
+    ways: Any
+    levels: Any
+    places: Any
+    amounts: Any
+    closes: Any
+    counts: Any
+    wanted: Any
+    edges: Any
+    later: Any
+    held: Any
+    opened: Any
+    accounts: Any
+    blocks: Any
+
+
 @_inlined
-def _trace(ranges, ends, bits, side, row, r, rules, ways, levels, way):
+def _trace(bars, side, row, rules, room, way):
     """Follow a signal as if the strategy never wanted out, for every combination with this stop.
 
     ways: bar of the fill (-1: none), bar of the end, reason, side's place of the signal. levels: limit, stop distance
     over price, one over the stop distance, price of the end.
     """
-    fate, fill, end, reason, limit, stop, price, _ = _follow(ranges, ends, bits, -1, side, row, r, rules)
+    ways, levels = room.ways, room.levels
+    fate, fill, end, reason, limit, stop, price, _ = _follow(
+        bars.ranges, bars.ends, bars.bits, -1, side, row, bars.risk[row], rules
+    )
     ways[way, 0] = fill if fate == FILLED else -1
     ways[way, 1] = row + 1 if fate == NO_PRICE else end
     ways[way, 2] = reason
-    ways[way, 3] = side * (ranges.shape[0] >> 1) + row
+    ways[way, 3] = side * bars.risk.shape[0] + row
     if fate == NO_PRICE:  # too far away for anybody
         limit, stop, price = 1.0, -np.inf, 0.0
     levels[way, 0] = limit
@@ -279,230 +314,291 @@ def _trace(ranges, ends, bits, side, row, r, rules, ways, levels, way):
 
 
 @_inlined
-def _record(ends, curve, paid, bits, line, side, ways, levels, way, places, amounts, place):
+def _record(bars, line, side, term, room, way, place):
     """Where such a way ends for a strategy that wants out at the bits of a line: at the next open, if it gets there.
 
-    places: bar of the fill (-1: none), bar of the end, reason, place of the signal. amounts: limit, stop distance over
-    price, one over the stop distance, price of the end, base of the curve, its lowest and its highest, funding of a
-    unit.
+    places: bar of the fill (-1: none), bar of the end, place of the signal. amounts: price, stop distance over price,
+    one over the stop distance, and of a unit what it leaves, its fees and its funding; then the bars it is open.
+    closes: of a unit the fee of its entry, the lowest and the highest that its closes show; and the base of its curve.
     """
-    n = curve.shape[0] >> 1
+    n, curve, paid = bars.risk.shape[0], bars.curve, bars.paid
+    places, amounts, closes = room.places, room.amounts, room.closes
     own = side * n
-    fill, end, reason, price = np.int64(ways[way, 0]), np.int64(ways[way, 1]), ways[way, 2], levels[way, 3]
-    places[place, 3] = ways[way, 3]
-    amounts[place, 0], amounts[place, 1], amounts[place, 2] = levels[way, 0], levels[way, 1], levels[way, 2]
-    amounts[place, 7] = 0.0
+    fill, end, target = np.int64(room.ways[way, 0]), np.int64(room.ways[way, 1]), room.ways[way, 2] == TARGET
+    limit, leaving = room.levels[way, 0], room.levels[way, 3]
+    amounts[place, 0], amounts[place, 1], amounts[place, 2] = abs(limit), room.levels[way, 1], room.levels[way, 2]
+    amounts[place, 3] = amounts[place, 4] = amounts[place, 5] = amounts[place, 6] = 0.0
     if fill >= 0:
-        out = _next(bits, line, fill, end)  # at the close of the bar before the end it is still in time
+        out = _next(bars.bits, line, fill, end)  # at the close of the bar before the end it is still in time
         if out < end and out + 1 < n:
-            end, reason, price = out + 1, SIGNAL, ends[own + out + 1, 0]
-        amounts[place, 4] = levels[way, 0] - paid[own + fill]
-        amounts[place, 5], amounts[place, 6] = np.inf, -np.inf
-        if end > fill:
-            amounts[place, 5], amounts[place, 6] = _extremes(curve, own + fill, own + end)
-        amounts[place, 7] = paid[own + min(end, n - 1)] - paid[own + fill]
-    places[place, 0], places[place, 1], places[place, 2] = fill, end, reason
-    amounts[place, 3] = price
+            end, target, leaving = out + 1, False, bars.ends[own + out + 1, 0]
+        base, entry = limit - paid[own + fill], abs(limit) * term[_MAKER]
+        low, high = extremes(curve, np.uint64(own + fill), np.uint64(own + end))
+        cost, funding = 0.0, paid[own + min(end, n - 1)] - paid[own + fill]
+        if end < n:
+            rate = term[_MAKER]
+            if not target:
+                leaving *= 1.0 - (1.0 - 2.0 * side) * term[_SLIP]
+                rate = term[_TAKER]
+            cost = abs(leaving) * rate
+            amounts[place, 3] = leaving - limit - funding - entry - cost
+        else:  # it is open after the last bar
+            amounts[place, 3] = curve[own + n - 1] - base - entry
+        amounts[place, 4], amounts[place, 5], amounts[place, 6] = entry + cost, funding, end - fill
+        closes[place, 0], closes[place, 1], closes[place, 2], closes[place, 3] = entry, low - base, high - base, base
+    places[place, 0], places[place, 1], places[place, 2] = fill, end, room.ways[way, 3]
 
 
 @_compiled
-def search(
-    first,
-    ranges,
-    ends,
-    curve,
-    paid,
-    bits,
-    risk,
-    rules,
-    terms,
-    longs,
-    shorts,
-    knives,
-    outs,
-    traced,
-    ways,
-    levels,
-    known,
-    places,
-    amounts,
-    sums,
-    blocks,
-):
+def _found(bars, signal, side, row, rules, asked, each, room):
+    """Follow a signal that this combination is the first to meet: its end and the place of its record in one number."""
+    way = np.int64(room.traced[signal])
+    if way < 0:
+        way = room.counts[0]
+        room.counts[0] += 1
+        room.traced[signal] = way
+        _trace(bars, side, row, rules, room, way)
+    place = room.counts[1]
+    room.counts[1] += 1
+    _record(bars, asked.outs[each, side], side, asked.terms[each], room, way, place)
+    return (np.int64(room.places[place, 1]) << 32) | place
+
+
+# A combination's account while it is searched, in this order (float64).
+_CASH, _PEAK, _DRAWDOWN, _TRADES, _WINS, _GAINS, _LOSSES, _MULTIPLES, _EXPOSED, _FEES, _FUNDING, _RUINED = range(12)
+_ROW, _BLOCK, _FIELDS = range(12, 15)
+
+
+@_inlined
+def _trades(bars, start, words, rules, asked, each, room):
+    """One combination's trades of one span: from edge to edge, and from one trade's cash to the next one's.
+
+    These two chains are what takes the time, so that everything beside them is looked up, and all else about a trade
+    comes to one number, what a unit of it leaves. held, opened: the record of each position, cash before it and its
+    quantity. Answers how many there are.
+    """
+    n, term, account = bars.risk.shape[0], asked.terms[each], room.accounts[each]
+    edges, later, known, places, amounts = room.edges, room.later, room.known, room.places, room.amounts
+    held, opened = room.held, room.opened
+    row, stop = np.int64(account[_ROW]), start + (words << 6)
+    share, most, too_far = term[_RISK], term[_MOST], 0.8 / term[_LEVERAGE]
+    margin = 1.0 / (1.0 / term[_LEVERAGE] + term[_MAKER] + term[_TAKER])
+    per_step, step = (1.0 + 1e-15) / term[_QTY], term[_QTY_NUM] / term[_QTY_DEN]
+    least, least_value = max(term[_MIN_QTY], step) * _NEARLY, term[_MIN_VALUE] * _NEARLY
+    cooldown = np.int64(term[_COOLDOWN])
+    cash, trades, wins = account[_CASH], account[_TRADES], account[_WINS]
+    gains, losses, multiples = account[_GAINS], account[_LOSSES], account[_MULTIPLES]
+    exposed, fees, funding = account[_EXPOSED], account[_FEES], account[_FUNDING]
+    kept = 0
+    while row < stop:
+        word = np.uint64((row - start) >> 6)
+        here = edges[word, _0] >> np.uint64(row & 63) << np.uint64(row & 63)
+        if not here:
+            word = later[word]
+            here = edges[word, _0]
+        bit = trailing_zeros(here)
+        row = start + np.int64((word << _6) + bit)
+        if row >= stop:
+            break
+        side = np.int64(~edges[word, _1] >> bit & _1)
+        signal = np.uint64(side * SPAN + row - start)
+        found = known[signal]
+        if found < 0:
+            found = _found(bars, signal, side, row, rules, asked, each, room)
+            known[signal] = found
+
+        # The quantity, as `_sized` has it, in steps.
+        at = np.uint64(found & 0xFFFFFFFF)
+        price, risked, leaves = amounts[at, _0], amounts[at, _2], amounts[at, _3]
+        lots = np.floor(min(cash * (min(share * risked, margin / price) * per_step), most / price * per_step) + 1e-9)
+        qty = lots * step
+        if not (cash > 0.0 and amounts[at, _1] < too_far and qty >= least and qty * price >= least_value):
+            row += 1
+            continue
+        row = found >> 32
+        filled = places[at, _0] >= 0
+        held[kept], opened[kept, 0], opened[kept, 1] = at, cash, qty
+        kept += filled
+        profit = lots * (step * leaves)  # the shortest way to the next one's cash
+        cash += profit
+        fees += qty * amounts[at, _4]
+        funding += qty * amounts[at, _5]
+        exposed += amounts[at, _6]
+        if row < n:
+            trades += filled
+            multiples += leaves * risked
+            wins += profit > 0.0
+            gains += max(profit, 0.0)
+            losses += min(profit, 0.0)
+        if cooldown > 0 and leaves < 0.0:
+            row += cooldown
+    account[_ROW], account[_CASH], account[_TRADES], account[_WINS] = row, cash, trades, wins
+    account[_GAINS], account[_LOSSES], account[_MULTIPLES] = gains, losses, multiples
+    account[_EXPOSED], account[_FEES], account[_FUNDING] = exposed, fees, funding
+    return kept
+
+
+@_inlined
+def _equity(bars, first, kept, room, each):
+    """What the closes of these positions add to the drawdown, and to the sums of returns by block."""
+    n, curve, account, in_block = bars.risk.shape[0], bars.curve, room.accounts[each], room.blocks[each]
+    held, opened, places, amounts, closes = room.held, room.opened, room.places, room.amounts, room.closes
+    part = (n - first + BLOCKS - 1) // BLOCKS
+    peak, drawdown, ruined = account[_PEAK], account[_DRAWDOWN], account[_RUINED] > 0.0
+    block = np.int64(account[_BLOCK])
+    block_end = first + (block + 1) * part
+    for position in range(kept):
+        at = held[position]
+        opening, qty = opened[position, 0], opened[position, 1]
+        fill, end = np.int64(places[at, _0]), np.int64(places[at, _1])
+        own = n if places[at, _2] >= n else 0
+        base = closes[at, _3]
+        # The position: equity is outlay + qty * (curve - base) at each of its closes.
+        outlay = opening - qty * closes[at, _0]
+        after = opening + qty * amounts[at, _3]
+
+        # Extremes first, because they may spare the bars.
+        low = min(after, outlay + qty * closes[at, _1])
+        high = max(after, outlay + qty * closes[at, _2])
+        if high <= peak:  # no new peak: the deepest point is the lowest
+            drawdown = max(drawdown, (peak - low) / peak)
+        elif low <= 0.0 or (high - low) > drawdown * high:
+            peak, drawdown = _deepened(curve, own + fill, own + end, outlay, qty, base, peak, drawdown)
+            if after > peak:
+                peak = after
+            else:
+                drawdown = max(drawdown, (peak - after) / peak)
+        else:
+            peak = high
+        ruined = ruined or low <= 0.0
+        if ruined:
+            continue
+
+        # Its returns: up to the first close, between the closes, and on the bar of the exit.
+        while fill >= block_end:
+            block += 1
+            block_end += part
+        if end == fill:
+            change = (after - opening) / opening
+            in_block[block, 0] += change
+            in_block[block, 1] += change * change
+            in_block[block, 2] += min(change, 0.0) ** 2
+            continue
+        away = outlay / qty - base
+        change = (outlay + qty * (curve[own + fill] - base) - opening) / opening
+        total, squares, falls = change, change * change, min(change, 0.0) ** 2
+        since = fill + 1
+        while True:
+            until = min(end, block_end)
+            more = sums_of_returns(curve, np.uint64(own + since), np.uint64(own + until), away)
+            in_block[block, 0] += total + more[0]
+            in_block[block, 1] += squares + more[1]
+            in_block[block, 2] += falls + more[2]
+            if end <= block_end:
+                break
+            total = squares = falls = 0.0
+            since = block_end
+            block += 1
+            block_end += part
+        if end < n:
+            if end >= block_end:
+                block += 1
+                block_end += part
+            equity = outlay + qty * (curve[own + end - 1] - base)
+            change = (after - equity) / equity
+            in_block[block, 0] += change
+            in_block[block, 1] += change * change
+            in_block[block, 2] += min(change, 0.0) ** 2
+    account[_PEAK], account[_DRAWDOWN], account[_RUINED], account[_BLOCK] = peak, drawdown, ruined, block
+
+
+@_with_room
+def search(first, bars, rules, asked, sums, blocks):
     """A group of combinations: one stop, one set of rules; exits, entries and accounts differ.
 
-    first: the bar from which on entries are proposed and sums are taken. paid is the funding a unit has paid so
-    far.
-    risk: R at every bar. longs, shorts: (m, conditions) rows of bits that must all hold; knives, outs: (m, 2) rows of
-    hazards and of exits; combinations with the same exits stand together. terms: (m, 13). traced, known: int32 (2n),
-    places of a signal's way (for all) and of its record (for those with the same exits), -1 where it was not followed
-    yet, which is everywhere before and after a call. ways int32 (c, 4), levels float64 (c, 4), places int32 (c, 4),
-    amounts float64 (c, 8): room for them. Writes sums (m, 14) and blocks float32 (m, 2, 16). Answers how many signals
-    were followed.
+    They walk through the bars together, span by span, so that what they look at stays near the processor.
+    first: the bar from which on entries are proposed and sums are taken. Writes sums (m, 14) and blocks float32
+    (m, 2, 16). Answers how many signals were followed.
     """
-    n = ranges.shape[0] >> 1
-    edges = np.empty((2, bits.shape[1]), np.uint64)
-    part = (n - first + BLOCKS - 1) // BLOCKS
-    in_block = np.zeros((BLOCKS, 3))
-    followed = recorded = 0
-    for each in range(longs.shape[0]):
-        if each > 0 and (outs[each, 0] != outs[each - 1, 0] or outs[each, 1] != outs[each - 1, 1]):
-            for place in range(recorded):
-                known[places[place, 3]] = -1
-            recorded = 0
-        _edges(bits, longs, shorts, knives, each, edges)
-        maker, taker, slip = terms[each, _MAKER], terms[each, _TAKER], terms[each, _SLIP]
-        cooldown = np.int64(terms[each, _COOLDOWN])
-        share, most, too_far = terms[each, _RISK], terms[each, _MOST], 0.8 / terms[each, _LEVERAGE]
-        margin = 1.0 / (1.0 / terms[each, _LEVERAGE] + maker + taker)
-        per_step, step = 1.0 / terms[each, _QTY], terms[each, _QTY_NUM] / terms[each, _QTY_DEN]
-        least, least_value = terms[each, _MIN_QTY] * _NEARLY, terms[each, _MIN_VALUE] * _NEARLY
-        out_long, out_short = outs[each, 0], outs[each, 1]
-        cash = terms[each, _EQUITY]
-        peak, drawdown = cash, 0.0
-        trades = wins = exposed = 0
-        gains = losses = multiples = fees = funding = 0.0
-        ruined = False
-        in_block[:] = 0.0
-        block, block_end = 0, first + part
-        row = first
-        while True:
-            row = _next(edges, 0, row, n)
-            if row >= n:
-                break
-            side = 1 - np.int64(_bit(edges, 1, row))
-            own = side * n
-            place = known[own + row]
-            if place < 0:
-                way = traced[own + row]
-                if way < 0:
-                    way = followed
-                    followed += 1
-                    traced[own + row] = way
-                    _trace(ranges, ends, bits, side, row, risk[row], rules, ways, levels, way)
-                place = recorded
-                recorded += 1
-                known[own + row] = place
-                line = out_short if side else out_long
-                _record(ends, curve, paid, bits, line, side, ways, levels, way, places, amounts, place)
-
-            # The quantity, as `_sized` has it, and the cash after: what counts is the chain from one trade's cash to
-            # the next one's, so that everything else about a trade comes to one number, what a unit of it leaves.
-            at = np.uint64(place)
-            limit, risked, per_unit = amounts[at, _0], amounts[at, _2], amounts[at, _7]
-            price, leaving, rate = abs(limit), amounts[at, _3], maker
-            if places[at, _2] != TARGET:
-                leaving *= 1.0 - (1.0 - 2.0 * side) * slip
-                rate = taker
-            cost = abs(leaving) * rate
-            leaves = leaving - limit - per_unit - price * maker - cost
-            qty = min(cash * (share * risked), most / price, cash * (margin / price))
-            steps = qty * per_step
-            qty = math.floor(steps + 1e-9 + 1e-15 * steps) * step
-            sizeable = cash > 0.0 and amounts[at, _1] < too_far and qty > 0.0
-            if not (sizeable and qty >= least and qty * price >= least_value):
-                row += 1
-                continue
-            fill, end = np.int64(places[at, _0]), np.int64(places[at, _1])
-            row = end
-            if fill < 0:
-                continue
-
-            # The position: equity is held + qty * (curve - base) at each of its closes.
-            base = amounts[at, _4]
-            fee = qty * price * maker
-            opening = cash
-            held = cash - fee
-            fees += fee
-            funding += qty * per_unit
-            exposed += end - fill
-            if end < n:
-                profit = qty * leaves
-                cash = opening + profit
-                fees += qty * cost
-                trades += 1
-                multiples += leaves * risked
-                wins += profit > 0.0
-                gains += max(profit, 0.0)
-                losses += min(profit, 0.0)
-                if cooldown > 0 and leaves < 0.0:  # the next signal must not wait for this trade's money
-                    row += cooldown
-            else:
-                cash = held + qty * (curve[own + n - 1] - base)
-            after = cash
-
-            # What its closes add: extremes first, because they may spare the bars.
-            low = min(after, held + qty * (amounts[at, _5] - base))
-            high = max(after, held + qty * (amounts[at, _6] - base))
-            if end == fill:
-                low = high = after
-            if high <= peak:  # no new peak: the deepest point is the lowest
-                drawdown = max(drawdown, (peak - low) / peak)
-            elif low <= 0.0 or (high - low) > drawdown * high:
-                peak, drawdown = _deepened(curve, own + fill, own + end, held, qty, base, peak, drawdown)
-                if after > peak:
-                    peak = after
-                else:
-                    drawdown = max(drawdown, (peak - after) / peak)
-            else:
-                peak = high
-            ruined = ruined or low <= 0.0
-            if ruined:
-                continue
-
-            # Its returns: up to the first close, between the closes, and on the bar of the exit.
-            while fill >= block_end:
-                block += 1
-                block_end += part
-            if end == fill:
-                change = (after - opening) / opening
-                in_block[block, 0] += change
-                in_block[block, 1] += change * change
-                in_block[block, 2] += min(change, 0.0) ** 2
-                continue
-            away = held / qty - base
-            change = (held + qty * (curve[own + fill] - base) - opening) / opening
-            total, squares, lost = change, change * change, min(change, 0.0) ** 2
-            since = fill + 1
-            while end > block_end:
-                more, more_squares, more_lost = _returns(curve, own + since, own + block_end, away)
-                in_block[block, 0] += total + more
-                in_block[block, 1] += squares + more_squares
-                in_block[block, 2] += lost + more_lost
-                total = squares = lost = 0.0
-                since = block_end
-                block += 1
-                block_end += part
-            more, more_squares, more_lost = _returns(curve, own + since, own + end, away)
-            in_block[block, 0] += total + more
-            in_block[block, 1] += squares + more_squares
-            in_block[block, 2] += lost + more_lost
-            if end < n:
-                if end >= block_end:
-                    block += 1
-                    block_end += part
-                equity = held + qty * (curve[own + end - 1] - base)
-                change = (after - equity) / equity
-                in_block[block, 0] += change
-                in_block[block, 1] += change * change
-                in_block[block, 2] += min(change, 0.0) ** 2
-        row_of = sums[each]
-        row_of[0] = cash
-        total = squares = falls = 0.0
-        for block in range(BLOCKS):
-            total += in_block[block, 0]
-            squares += in_block[block, 1]
-            falls += in_block[block, 2]
-            blocks[each, 0, block] = in_block[block, 0]
-            blocks[each, 1, block] = in_block[block, 1]
-        row_of[1], row_of[2], row_of[3], row_of[4] = total, squares, falls, drawdown
-        row_of[5], row_of[6], row_of[7], row_of[8], row_of[9] = trades, wins, gains, losses, multiples
-        row_of[10], row_of[11], row_of[12], row_of[13] = exposed, fees, funding, 1.0 if ruined else 0.0
-    for place in range(recorded):
-        known[places[place, 3]] = -1
-    for way in range(followed):
-        traced[ways[way, 3]] = -1
+    m, words = len(asked.terms), SPAN >> 6
+    room = _Room(
+        np.full(2 * SPAN, -1, np.int32),
+        np.full(2 * SPAN, -1, np.int64),
+        np.empty((2 * SPAN, 4), np.int32),
+        np.empty((2 * SPAN, 4)),
+        np.empty((2 * SPAN, 4), np.int32),
+        np.empty((2 * SPAN, 8)),
+        np.empty((2 * SPAN, 4)),
+        np.zeros(2, np.int64),
+        np.empty((2, words + 1), np.uint64),
+        np.empty((words + 1, 2), np.uint64),
+        np.empty(words + 1, np.uint64),
+        np.empty(SPAN + 1, np.uint64),
+        np.empty((SPAN + 1, 2)),
+        np.zeros((m, _FIELDS)),
+        np.zeros((m, BLOCKS, 3)),
+    )
+    for each in range(m):
+        room.accounts[each, _CASH] = room.accounts[each, _PEAK] = asked.terms[each, _EQUITY]
+        room.accounts[each, _ROW] = first
+    followed = _walked(first, bars, rules, asked, room)
+    _summed_up(room, sums, blocks)
     return followed
+
+
+@_compiled
+def _walked(first, bars, rules, asked, room):
+    """All combinations through one span, and then through the next one."""
+    n, followed = bars.risk.shape[0], 0
+    for start in range(first & ~63, n, SPAN):
+        words = min(SPAN >> 6, bars.bits.shape[1] - (start >> 6))
+        for each in range(len(asked.terms)):
+            if each > 0 and not _alike(asked, each):
+                _forget(n, start, room.counts[1], room.places, 2, room.known)
+                room.counts[1] = 0
+            if room.accounts[each, _ROW] < start + (words << 6):
+                _edges(bars.bits, start >> 6, words, asked, each, room)
+                kept = _trades(bars, start, words, rules, asked, each, room)
+                _equity(bars, first, kept, room, each)
+        _forget(n, start, room.counts[1], room.places, 2, room.known)
+        _forget(n, start, room.counts[0], room.ways, 3, room.traced)
+        followed += room.counts[0]
+        room.counts[:] = 0
+    return followed
+
+
+@_inlined
+def _alike(asked, each):
+    """Whether a combination shares its records with the one before: the same exits and fees."""
+    outs, terms = asked.outs, asked.terms
+    same = outs[each, 0] == outs[each - 1, 0] and outs[each, 1] == outs[each - 1, 1]
+    for rate in (_MAKER, _TAKER, _SLIP):
+        same = same and terms[each, rate] == terms[each - 1, rate]
+    return same
+
+
+@_compiled
+def _forget(n, start, count, written, column, table):
+    """Void what the table answers for the signals that are written in that column."""
+    for place in range(count):
+        signal = np.int64(written[place, column])
+        table[signal - start if signal < n else signal - n - start + SPAN] = -1
+
+
+@_compiled
+def _summed_up(room, sums, blocks):
+    """Every combination's sums and blocks."""
+    for each in range(len(sums)):
+        row, account = sums[each], room.accounts[each]
+        row[:] = 0.0
+        for block in range(BLOCKS):
+            for place in range(3):
+                row[1 + place] += room.blocks[each, block, place]
+            blocks[each, 0, block] = room.blocks[each, block, 0]
+            blocks[each, 1, block] = room.blocks[each, block, 1]
+        row[0], row[4], row[5], row[6] = account[_CASH], account[_DRAWDOWN], account[_TRADES], account[_WINS]
+        row[7], row[8], row[9] = account[_GAINS], account[_LOSSES], account[_MULTIPLES]
+        row[10], row[11], row[12], row[13] = account[_EXPOSED], account[_FEES], account[_FUNDING], account[_RUINED]
 
 
 # One backtest's record of a trade, in this order (float64); bars and codes are whole numbers.
