@@ -5,7 +5,9 @@
 
 The bars travel once: they are a task of their own whose result every worker keeps, and from which it makes its
 `Searcher`, also on a worker that has taken the place of a dead one. Chunks go out in tasks of some hundred
-milliseconds, a few for each thread, and come back in any order; a task whose worker died is done again.
+milliseconds, a few for each thread, and come back in any order. A task whose worker died or left is done again by
+Dask; one that the cluster has cancelled (somebody restarted it, the connection was made anew) is handed out again from
+here, `TIMES` times at most.
 Numbers are those of `research.grid.search`, bit for bit, so a worker must run the same code and the same versions of
 what reckons: whoever does not is refused by name. How to set up workers: docs/cluster.md.
 """
@@ -23,6 +25,7 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 REACH: Final = 5.0  # seconds to reach the scheduler
 WORKERS: Final = 15.0  # seconds to wait for a first worker
 GONE: Final = 60.0  # seconds without any worker in the middle of a search: those that restart are back by then
+ANSWER: Final = 20.0  # seconds in the middle of a search that the scheduler may take to say who is there
+TIMES: Final = 5  # how often one task is handed out: who cancels it every time does not want it
 TASK: Final = 0.3  # seconds of one task
 MOST: Final = 20_000  # combinations of one task: its answer is 240 bytes for each
 _AHEAD: Final = 2  # tasks in flight for each thread
@@ -63,19 +68,20 @@ Answer = tuple[FloatArray, NDArray[np.float32], float]
 class Cluster:
     """A Dask cluster behind the address of its scheduler; a context manager, connected inside of it.
 
-    `gone`: seconds that a search waits for workers when the last one has left. Entering raises `BadInput` for what is
-    no address and `ConclaveError` when nobody answers there, nobody works there, or the workers' code is another.
+    Seconds: `reach` for the scheduler to answer, `workers` for a first worker to be there, `gone` that a search waits
+    for workers when the last one has left. Entering raises `BadInput` for what is no address and `ConclaveError` when
+    nobody answers there, nobody works there, or the workers' code is another.
     """
 
-    def __init__(self, address: str, *, gone: float = GONE) -> None:
+    def __init__(self, address: str, *, reach: float = REACH, workers: float = WORKERS, gone: float = GONE) -> None:
         self.address = address
-        self._gone = gone
+        self._reach, self._workers, self._gone = reach, workers, gone
         self._connected: Client | None = None
 
     def __enter__(self) -> Self:
-        self._connected = client = _connect(self.address)
+        self._connected = client = _connect(self.address, self._reach)
         try:
-            _check(client, self.address)
+            _check(client, self.address, self._workers)
         except BaseException:
             self.__exit__()
             raise
@@ -112,7 +118,7 @@ class Cluster:
 # Coming together
 
 
-def _connect(address: str) -> Client:
+def _connect(address: str, reach: float) -> Client:
     try:
         import distributed
         from distributed.comm.addressing import parse_address, parse_host_port
@@ -130,29 +136,29 @@ def _connect(address: str) -> Client:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of versions: they are looked at below
-            asyncio.run(asyncio.wait_for(_reached(address), REACH))
+            asyncio.run(asyncio.wait_for(_reached(address, reach), reach))
             connect: Any = distributed.Client
-            return connect(address, timeout=REACH, set_as_default=False, name="conclave")
+            return connect(address, timeout=reach, set_as_default=False, name="conclave")
     except (OSError, ValueError, TypeError, ImportError) as error:
         said = str(error).partition("\n")[0] or type(error).__name__
-        raise ConclaveError(f"no Dask scheduler answers at {address} within {REACH:g} s: {said[:200]}") from None
+        raise ConclaveError(f"no Dask scheduler answers at {address} within {reach:g} s: {said[:200]}") from None
 
 
-async def _reached(address: str) -> None:
+async def _reached(address: str, reach: float) -> None:
     """A scheduler answers there. Dask's client would wait for ever for one that takes the connection and is silent."""
     import distributed
 
-    async with distributed.rpc(address, timeout=REACH) as scheduler:  # type: ignore[no-untyped-call]
+    async with distributed.rpc(address, timeout=reach) as scheduler:  # type: ignore[no-untyped-call]
         await scheduler.identity()
 
 
-def _check(client: Client, address: str) -> None:
+def _check(client: Client, address: str, patience: float) -> None:
     """Somebody must work there, and everybody must reckon as this process does."""
     try:
-        client.wait_for_workers(1, timeout=WORKERS)
+        client.wait_for_workers(1, timeout=patience)
     except (TimeoutError, OSError):
         line = f"start some with: dask worker {address} --nthreads 1"
-        raise ConclaveError(f"the Dask scheduler at {address} has no workers after {WORKERS:g} s: {line}") from None
+        raise ConclaveError(f"the Dask scheduler at {address} has no workers after {patience:g} s: {line}") from None
     try:
         found: Mapping[str, Any] = client.run(reckons, on_error="return")
     except Exception as error:  # noqa: BLE001 - whatever the other side could not even unpack is raised here as it is
@@ -197,6 +203,14 @@ def _version(name: str) -> str:
 # On this side
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Task:
+    """Combinations, and how often they have been handed out."""
+
+    numbers: IntArray
+    times: int
+
+
 @dataclass(eq=False)
 class _Search:
     """One search: what is out, what has come back."""
@@ -209,7 +223,10 @@ class _Search:
     gone: float
     threads: int = 0
     each: float = 0.0  # seconds of one combination, 0 while nobody knows
-    running: dict[Future, IntArray] = field(default_factory=dict)
+    running: dict[Future, _Task] = field(default_factory=dict)
+    dropped: list[_Task] = field(default_factory=list)  # cancelled by others, to be handed out again
+    parcels: list[Future] = field(default_factory=list)  # the last one holds
+    name: str = ""
     manned: float = field(default_factory=time.monotonic)
     counted: float = 0.0
 
@@ -224,10 +241,9 @@ class _Search:
         work = _Work(chunks(self.sums.grid, self.sums.done), int((~self.sums.done).sum()))
         told = time.monotonic()
         try:
-            parcel, name = self._parcel()
             while not stopped():
                 self._count()
-                self._hand_out(work, parcel, name, arrivals)
+                self._hand_out(work, arrivals)
                 if not self.running:
                     break
                 if not arrivals.has_ready():
@@ -237,76 +253,108 @@ class _Search:
                 if time.monotonic() - told > _TELL:
                     tell(int(self.sums.done.sum()))
                     told = time.monotonic()
-        except (OSError, TimeoutError):  # of a call to the scheduler
-            raise self._lost() from None
         finally:
             self._cancel()
         tell(int(self.sums.done.sum()))
 
-    def _parcel(self) -> tuple[Future, str]:
-        """The bars and the grid, on their way to the workers; and their fingerprint."""
-        content = pickle.dumps((replace(self.ground, _curves={}), self.sums.grid, self.first), protocol=5)
-        name = hashlib.sha256(content).hexdigest()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sending large graph")  # once a search, and no file is shared
-            return self.client.submit(_carried, content, key=f"bars-{name}", pure=True), name
-
-    def _hand_out(self, work: _Work, parcel: Future, name: str, arrivals: Arrivals) -> None:
+    def _hand_out(self, work: _Work, arrivals: Arrivals) -> None:
         while len(self.running) < max(_AHEAD * self.threads, 2):
-            wanted = TASK / self.each if self.each else 1.0
-            even = work.left / (_AHEAD * max(self.threads, 1))  # the last tasks are small, so that all end together
-            numbers = work.take(int(min(wanted, even, MOST)))
-            if numbers is None:
+            task = self._next(work)
+            if task is None:
                 return
-            future = self.client.submit(_searched, parcel, name, numbers, reckons(), pure=False)
-            self.running[future] = numbers
+            future = self.client.submit(_searched, self._parcel(), self.name, task.numbers, reckons(), pure=False)
+            self.running[future] = task
             arrivals.add(future)
 
+    def _next(self, work: _Work) -> _Task | None:
+        if self.dropped:
+            return self.dropped.pop()
+        wanted = TASK / self.each if self.each else 1.0
+        even = work.left / (_AHEAD * max(self.threads, 1))  # the last tasks are small, so that all end together
+        numbers = work.take(int(min(wanted, even, MOST)))
+        return None if numbers is None else _Task(numbers=numbers, times=1)
+
+    def _parcel(self) -> Future:
+        """The bars and the grid, on their way to the workers; once more when they have been cancelled there."""
+        if self.parcels and not self.parcels[-1].cancelled():
+            return self.parcels[-1]
+        content = pickle.dumps((replace(self.ground, _curves={}), self.sums.grid, self.first), protocol=5)
+        self.name = hashlib.sha256(content).hexdigest()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sending large graph")  # once a search, and no file is shared
+            key = f"bars-{self.name}-{len(self.parcels)}"  # Dask would answer a cancelled key with the cancelled one
+            self.parcels.append(self.client.submit(_carried, content, key=key, pure=True))
+        return self.parcels[-1]
+
     def _take(self, future: Future, result: Any) -> None:
-        """What has come back: results, or why there are none."""
-        numbers = self.running.pop(future, None)
-        if numbers is None:
+        """What has come back: results, why there are none, or not even that.
+
+        What counts is what is here: the state of the future is that of the worker which held the result, and is "lost"
+        by now when that one has left in between.
+        """
+        task = self.running.pop(future, None)
+        if task is None:
             return
-        if future.status != "finished" or not isinstance(result, tuple):
-            raise self._failed(future)
-        self.sums.sums[numbers], self.sums.blocks[numbers], seconds = result
+        match result:
+            case (np.ndarray() as sums, np.ndarray() as blocks, float() as seconds):
+                self._keep(task.numbers, sums, blocks, seconds)
+            case (_, BaseException() as error, _):
+                raise self._failed(error)
+            case _:
+                self._drop(task)
+
+    def _keep(self, numbers: IntArray, sums: FloatArray, blocks: NDArray[np.float32], seconds: float) -> None:
+        self.sums.sums[numbers], self.sums.blocks[numbers] = sums, blocks
         self.sums.done[numbers] = True
         each = max(seconds, 1e-6) / len(numbers)
         self.each = max(each, self.each / _GROWTH) if self.each else each
 
-    def _failed(self, future: Future) -> ConclaveError:
-        error = future.exception() if future.status == "error" else None
-        if error is None:
-            return self._lost()
+    def _drop(self, task: _Task) -> None:
+        """A task that was cancelled, and not by this search: again, if the scheduler is still there."""
+        if task.times >= TIMES:
+            raise ConclaveError(
+                f"somebody at {self.address} cancels what is searched: a task {TIMES} times; what is done is kept"
+            )
+        self.dropped.append(replace(task, times=task.times + 1))
+        self.counted = 0.0
+
+    @staticmethod
+    def _failed(error: BaseException) -> ConclaveError:
         if isinstance(error, ConclaveError):
             return error
         if type(error).__name__ == "KilledWorker":
             return ConclaveError(f"workers died again and again on the same task ({_line(error)}): have they memory?")
         return _strange("a worker", error)
 
-    def _lost(self) -> ConclaveError:
-        return ConclaveError(f"the Dask scheduler at {self.address} is lost; what is done is kept")
-
     def _count(self) -> None:
-        """How many threads there are; nobody for long is an end."""
+        """How many threads there are; nobody for long is an end, and so is a scheduler that does not say."""
+        if self.client.status != "running":
+            raise self._lost()
         now = time.monotonic()
         if now - self.counted < _COUNT:
             return
-        if self.client.status != "running":
-            raise self._lost()
-        self.threads, self.counted = sum(self.client.nthreads().values()), now
+        try:
+            self.threads = sum(self.client.nthreads(callback_timeout=ANSWER).values())
+        except (OSError, TimeoutError):
+            raise self._lost() from None
+        self.counted = now
         if self.threads:
             self.manned = now
         elif now - self.manned > self.gone:
             raise ConclaveError(
                 f"all workers of {self.address} are gone since {self.gone:g} s; what is done is kept"
             )
+        for future in [each for each in self.running if each.cancelled()]:  # not all of them are told of
+            self._take(future, None)
+
+    def _lost(self) -> ConclaveError:
+        return ConclaveError(f"the Dask scheduler at {self.address} is lost; what is done is kept")
 
     def _cancel(self) -> None:
         """What is queued is not done; what is being done right now is not waited for."""
-        left, self.running = list(self.running), {}
+        left, self.running = [each for each in self.running if not each.cancelled()], {}
         if left and self.client.status == "running":
-            with contextlib.suppress(OSError, TimeoutError):
+            with contextlib.suppress(OSError, TimeoutError, CancelledError):
                 self.client.cancel(left, force=True)
 
 

@@ -365,8 +365,11 @@ class Bank:
 
     def rows(self, groups: Sequence[Sequence[Condition]]) -> tuple[Bits, NDArray[np.int64]]:
         """The bits, and in which of their rows each condition stands: (groups, conditions)."""
-        places = [[self._row(each) for each in group] for group in groups]
-        return self._bits, np.array(places, np.int64)
+        known = self._rows.get
+        places = [
+            self._made(each) if (row := known(each.key)) is None else row for group in groups for each in group
+        ]
+        return self._bits, np.array(places, np.int64).reshape(len(groups), -1)
 
     def measured(self, measure: Measure) -> FloatArray:
         """The measure's values; the newest few are remembered."""
@@ -378,14 +381,12 @@ class Bank:
         self._measured[measure.key] = values
         return values
 
-    def _row(self, condition: Condition) -> int:
-        row = self._rows.get(condition.key)
-        if row is None:
-            row = len(self._rows)
-            if row == len(self._bits):  # a reader of the old rows keeps the old array
-                self._bits = np.concatenate((self._bits, np.zeros_like(self._bits)))
-            self._bits[row] = packed(condition.make(self.indicators))
-            self._rows[condition.key] = row
+    def _made(self, condition: Condition) -> int:
+        row = len(self._rows)
+        if row == len(self._bits):  # a reader of the old rows keeps the old array
+            self._bits = np.concatenate((self._bits, np.zeros_like(self._bits)))
+        self._bits[row] = packed(condition.make(self.indicators))
+        self._rows[condition.key] = row
         return row
 
 

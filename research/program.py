@@ -11,7 +11,8 @@ _ROOT: Final = Path(__file__).resolve().parent.parent
 
 SEARCH: Final = (
     *("research/cluster.py", "research/grid.py", "research/ground.py", "research/kernel.py", "research/lanes.py"),
-    *("research/results.py", "trading/indicators.py", "trading/model.py", "trading/parameters.py", "trading/strategy/*.py"),
+    *("research/results.py", "trading/indicators.py", "trading/model.py", "trading/parameters.py"),
+    "trading/strategy/*.py",
 )
 """What decides the numbers of a search."""
 

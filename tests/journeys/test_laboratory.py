@@ -104,16 +104,26 @@ def test_backtest_says_the_verdict_first(place: Place) -> None:
     assert "sharpe" in done.out
 
 
-def test_backtest_of_a_symbol(place: Place) -> None:
+def test_backtest_of_a_symbol(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Made-up prices where there is no archive, and that is said; the archive where there is one."""
-    done = place.run("backtest", "ETHUSDT", "--days", "30", "--json")
+    inside(place, monkeypatch)
+    done = in_process(("backtest", "ETHUSDT", "--days", "30", "--json"))
     assert "made-up prices" in done.err
     assert the_object(done)["candles"]["rows"] == 180
     store(place, "ETHUSDT", 600)
-    done = place.run("backtest", "ETHUSDT", "--json")
+    done = in_process(("backtest", "ETHUSDT", "--json"))
     assert "made-up" not in done.err
     assert the_object(done)["candles"]["rows"] == 600
-    assert the_object(place.run("backtest", "ETHUSDT", "--days", "20", "--json"))["candles"]["rows"] == 120
+    assert the_object(in_process(("backtest", "ETHUSDT", "--days", "20", "--json")))["candles"]["rows"] == 120
+
+
+def inside(place: Place, monkeypatch: pytest.MonkeyPatch, **env: str) -> None:
+    """This process stands in the place and sees its environment alone, as one started there would."""
+    for variable in os.environ:
+        monkeypatch.delenv(variable, raising=variable not in {"PATH", "LANG"})
+    for variable, value in {**place.environment, **env}.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.chdir(place.folder)
 
 
 def store(place: Place, symbol: str, rows: int) -> None:
@@ -134,10 +144,18 @@ def optimize(place: Place, *words: str, seconds: float = 200.0) -> Done:
     return place.run("optimize", *words, "--json", seconds=seconds)
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[str, Any]]:
+    """Ten sets on one core: where, and the object. Nobody changes them."""
+    place = Place(folder=tmp_path_factory.mktemp("small"))
+    lay_out(place.folder)
+    return place, the_object(optimize(place, *CANDLES, *SETTINGS, *SMALL, "--jobs", "1", "--out", "one"))
+
+
 @pytest.mark.slow
-def test_optimize_prints_the_object_and_writes_its_files(place: Place) -> None:
+def test_optimize_prints_the_object_and_writes_its_files(small: tuple[Place, dict[str, Any]]) -> None:
     """Ten sets on one core and on two."""
-    first = the_object(optimize(place, *CANDLES, *SETTINGS, *SMALL, "--jobs", "1", "--out", "one"))
+    place, first = small
     second = the_object(optimize(place, *CANDLES, *SETTINGS, *SMALL, "--jobs", "2", "--out", "two"))
     assert without_time(first) == without_time(second)
     assert set(first) == OPTIMIZE
@@ -181,10 +199,10 @@ def test_walk_forward_and_the_other_strategy(place: Place) -> None:
 
 
 @pytest.mark.slow
-def test_on_a_cluster(place: Place) -> None:
+def test_on_a_cluster(place: Place, small: tuple[Place, dict[str, Any]]) -> None:
     """The same object as on this machine."""
     distributed: Any = pytest.importorskip("distributed")
-    alone = the_object(optimize(place, *CANDLES, *SETTINGS, *SMALL))
+    _, alone = small
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
         found = optimize(place, *CANDLES, *SETTINGS, *SMALL, "--cluster", cluster.scheduler_address)
         assert without_time(the_object(found)) == without_time(alone)
@@ -214,34 +232,35 @@ def kept(place: Place) -> int:
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(place: Place) -> None:
-    """Within two seconds, with one clear line; the same command begins where it was."""
-    words = long_search(place)
-    with place.start(*words, "--jobs", "1") as running:
-        running.until(lambda: searching(running), 60, "progress")
-        code, seconds = running.leave()
-        assert code == 1
-        assert seconds < 2.0
-        errors = [line for line in running.err.splitlines() if line.startswith("error")]
-        assert len(errors) == 1
-        assert "to go: the same command goes on" in errors[0]
-        assert "Traceback" not in running.err
-        part = json.loads(running.out)
-    assert set(part) == OPTIMIZE
-    assert 0 < part["evaluated"] == kept(place) < part["combinations"] == MEDIUM_SETS
-    resumed = the_object(place.run(*words, seconds=250))
-    assert resumed["evaluated"] == MEDIUM_SETS
-
-
-@pytest.mark.slow
-def test_kill_9_loses_the_last_seconds_at_most(place: Place) -> None:
-    """What was put away before the kill is there after it, and the whole equals an undisturbed search."""
+def test_killed_and_stopped_the_same_command_goes_on(place: Place) -> None:
+    """kill -9 loses the last seconds at most; Ctrl-C keeps what is done, within two seconds and with one clear line.
+    The same command begins where it was, and the whole equals an undisturbed search.
+    """
     words = long_search(place)
     with place.start(*words, "--jobs", "1") as running:
         running.until(lambda: kept(place), 60, "file of the search")
         running.kill()
-    assert 0 < kept(place) < MEDIUM_SETS
+    survived = kept(place)
+    assert 0 < survived < MEDIUM_SETS
+    with place.start(*words, "--jobs", "1") as running:
+        running.until(lambda: searching(running), 60, "progress")
+        code, seconds = running.leave()
+        part = stopped(code, running)
+        assert seconds < 2.0
+    assert survived < part["evaluated"] == kept(place) < part["combinations"] == MEDIUM_SETS
     ends_like_an_undisturbed_one(place, words)
+
+
+def stopped(code: int, running: Running) -> dict[str, Any]:
+    """What a search that was asked to stop has printed: one line on stderr, and the object of what it has."""
+    assert code == 1
+    errors = [line for line in running.err.splitlines() if line.startswith("error")]
+    assert len(errors) == 1
+    assert "to go: the same command goes on" in errors[0]
+    assert "Traceback" not in running.err
+    part = json.loads(running.out)
+    assert set(part) == OPTIMIZE
+    return dict(part)
 
 
 def ends_like_an_undisturbed_one(place: Place, words: tuple[str, ...]) -> None:
@@ -362,11 +381,7 @@ def test_what_is_wrong_is_one_clear_line(
     """Never a traceback, never a secret, nothing on stdout, nothing left behind."""
     case = WRONG[name]
     case.prepare(place.folder)
-    for variable in os.environ:
-        monkeypatch.delenv(variable, raising=variable not in {"PATH", "LANG"})
-    for variable, value in {**place.environment, "TELEGRAM_BOT_TOKEN": SECRET, **case.env}.items():
-        monkeypatch.setenv(variable, value)
-    monkeypatch.chdir(place.folder)
+    inside(place, monkeypatch, TELEGRAM_BOT_TOKEN=SECRET, **case.env)
     began = time.monotonic()
     one_line(in_process(case.argv), case.code, *case.names)
     assert time.monotonic() - began < 30
