@@ -395,6 +395,19 @@ def _conditions(rules: Rules) -> tuple[Condition, ...]:
     return (*rules.long, *rules.short, rules.hazard_long, rules.hazard_short, rules.exit_long, rules.exit_short)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Combinations of one group for one call of the kernel, and their places in the chunk."""
+
+    places: IntArray
+    bars: kernel.Bars
+    rules: FloatArray
+    asked: kernel.Asked
+
+
+Found = tuple[FloatArray, NDArray[np.float32]]
+
+
 class Searcher:
     """Searches chunks of one grid on one series; may be called from several threads."""
 
@@ -410,21 +423,28 @@ class Searcher:
         self._terms_vary = not of_terms.isdisjoint(grid.names)
         self._terms = terms_of(grid.values)
 
-    def search(self, chunk: Chunk) -> tuple[FloatArray, NDArray[np.float32]]:
+    def search(self, chunk: Chunk) -> Found:
         """Sums and blocks of the chunk's combinations, in its order."""
-        sums = np.empty((len(chunk.numbers), len(kernel.SUMS)))
-        blocks = np.empty((len(chunk.numbers), 2, kernel.BLOCKS), np.float32)
-        plans = [self._planner.plan(values) for values in self._values(chunk.numbers)]
-        by_group: dict[tuple[Any, ...], list[int]] = {}
-        for place, plan in enumerate(plans):
-            by_group.setdefault(plan.group, []).append(place)
-        for places in by_group.values():
-            if len(places) == len(plans):
-                self._group(plans, sums, blocks)
-            else:
-                part_sums, part_blocks = sums[places], blocks[places]
-                self._group([plans[place] for place in places], part_sums, part_blocks)
-                sums[places], blocks[places] = part_sums, part_blocks
+        return self.run(self.prepare(chunk))
+
+    def prepare(self, chunk: Chunk) -> list[Batch]:
+        """What the kernel is asked, group by group: the part of a search that only one thread at a time can do."""
+        with self._lock:  # pieces are made once, by whoever comes first
+            plans = [self._planner.plan(values) for values in self._values(chunk.numbers)]
+            by_group: dict[tuple[Any, ...], list[int]] = {}
+            for place, plan in enumerate(plans):
+                by_group.setdefault(plan.group, []).append(place)
+            return [self._batch([plans[place] for place in group], np.array(group)) for group in by_group.values()]
+
+    def run(self, batches: Sequence[Batch]) -> Found:
+        """The kernel's answer; other threads run meanwhile."""
+        count = sum(len(batch.places) for batch in batches)
+        sums, blocks = np.empty((count, len(kernel.SUMS))), np.empty((count, 2, kernel.BLOCKS), np.float32)
+        for batch in batches:
+            shape = len(batch.places)
+            found = np.empty((shape, len(kernel.SUMS))), np.empty((shape, 2, kernel.BLOCKS), np.float32)
+            kernel.search(self._first, batch.bars, batch.rules, batch.asked, *found)
+            sums[batch.places], blocks[batch.places] = found
         return sums, blocks
 
     def _values(self, numbers: IntArray) -> Iterator[dict[str, Any]]:
@@ -435,26 +455,26 @@ class Searcher:
                 values[name] = of_axis[place]
             yield values
 
-    def _group(self, plans: Sequence[Plan], sums: FloatArray, blocks: NDArray[np.float32]) -> None:
+    def _batch(self, plans: Sequence[Plan], places: IntArray) -> Batch:
         first, values = plans[0].rules, plans[0].values
-        with self._lock:  # pieces are made once, by whoever comes first
-            self._bank.make_room(each for plan in plans for each in _conditions(plan.rules))
-            bits, longs = self._bank.rows([plan.rules.long for plan in plans])
-            bits, shorts = self._bank.rows([plan.rules.short for plan in plans])
-            bits, knives = self._bank.rows([(plan.rules.hazard_long, plan.rules.hazard_short) for plan in plans])
-            bits, outs = self._bank.rows([(plan.rules.exit_long, plan.rules.exit_short) for plan in plans])
-            risk = self._bank.measured(first.stop_distance)
-            curve, paid = self._ground.curves(float(values["funding_rate"]))
+        self._bank.make_room(each for plan in plans for each in _conditions(plan.rules))
+        bits, longs = self._bank.rows([plan.rules.long for plan in plans])
+        bits, shorts = self._bank.rows([plan.rules.short for plan in plans])
+        bits, knives = self._bank.rows([(plan.rules.hazard_long, plan.rules.hazard_short) for plan in plans])
+        bits, outs = self._bank.rows([(plan.rules.exit_long, plan.rules.exit_short) for plan in plans])
+        risk = self._bank.measured(first.stop_distance)
+        curve, paid = self._ground.curves(float(values["funding_rate"]))
         if self._terms_vary:
             terms = np.stack([terms_of(plan.values) for plan in plans])
         else:
             terms = np.tile(self._terms, (len(plans), 1))
-        order = np.lexsort((outs[:, 1], outs[:, 0]))  # those with the same exits together
-        found_sums, found_blocks = np.empty_like(sums), np.empty_like(blocks)
-        bars = kernel.Bars(self._ground.ranges, self._ground.ends, curve, paid, bits, risk)
-        asked = kernel.Asked(*(each[order] for each in (longs, shorts, knives, outs, terms)))
-        kernel.search(self._first, bars, rules_of(values), asked, found_sums, found_blocks)
-        sums[order], blocks[order] = found_sums, found_blocks
+        order = np.lexsort((*terms[:, kernel.FEES].T, *outs.T))  # those with the same exits and fees together
+        return Batch(
+            places=places[order],
+            bars=kernel.Bars(self._ground.ranges, self._ground.ends, curve, paid, bits, risk),
+            rules=rules_of(values),
+            asked=kernel.Asked(*(each[order] for each in (longs, shorts, knives, outs, terms))),
+        )
 
 
 @contextlib.contextmanager
@@ -490,7 +510,7 @@ def search(
         told = time.monotonic()
         while True:
             while len(running) < 2 * jobs and not stopped() and (chunk := next(work, None)) is not None:
-                running[pool.submit(searcher.search, chunk)] = chunk
+                running[pool.submit(searcher.run, searcher.prepare(chunk))] = chunk
             if not running:
                 break
             finished, _ = wait(running, return_when=FIRST_COMPLETED)

@@ -45,6 +45,7 @@ TERMS: Final = (
 )
 _EQUITY, _RISK, _LEVERAGE, _MOST, _MAKER, _TAKER, _SLIP, _MIN_QTY, _MIN_VALUE = range(9)
 _QTY, _QTY_NUM, _QTY_DEN, _COOLDOWN = range(9, 13)
+FEES: Final = (_MAKER, _TAKER, _SLIP)
 
 # What became of an order.
 FILLED, EXPIRED, RAN_AWAY, RESTS, NO_PRICE = 0, 1, 2, 3, 4
@@ -199,24 +200,30 @@ def _edges(bits, start, words, asked, each, room):
     """
     wanted, edges, later = room.wanted, room.edges, room.later
     one, top, none = np.uint64(1), np.uint64(63), np.uint64(0)
-    before = 1 if start > 0 else 0  # whether there is a word before them
-    wanted[0, 0] = wanted[1, 0] = none
+    count, begin = np.uint64(words), np.uint64(start)
     for side, conditions in ((0, asked.longs), (1, asked.shorts)):
-        row = conditions[each, 0]
-        for word in range(-before, words):
-            wanted[side, word + 1] = bits[row, start + word]
+        held = wanted[side]
+        held[0] = none
+        if start > 0:
+            held[0] = ~none
+            for place in range(conditions.shape[1]):
+                held[0] &= bits[conditions[each, place], begin - one]
+        line = bits[conditions[each, 0]]
+        for word in range(count):
+            held[word + one] = line[begin + word]
         for place in range(1, conditions.shape[1]):
-            row = conditions[each, place]
-            for word in range(-before, words):
-                wanted[side, word + 1] &= bits[row, start + word]
-    on_knife, on_rocket = asked.knives[each, 0], asked.knives[each, 1]
-    for word in range(words):
-        of_long, of_short = wanted[0, word + 1], wanted[1, word + 1]
-        begun_long = of_long & ~((of_long << one) | (wanted[0, word] >> top))
-        begun_short = of_short & ~((of_short << one) | (wanted[1, word] >> top))
+            line = bits[conditions[each, place]]
+            for word in range(count):
+                held[word + one] &= line[begin + word]
+    longs, shorts = wanted[0], wanted[1]
+    knives, rockets = bits[asked.knives[each, 0]], bits[asked.knives[each, 1]]
+    for word in range(count):
+        of_long, of_short = longs[word + one], shorts[word + one]
+        begun_long = of_long & ~((of_long << one) | (longs[word] >> top))
+        begun_short = of_short & ~((of_short << one) | (shorts[word] >> top))
         both = begun_long & begun_short
-        begun_long &= ~(both | bits[on_knife, start + word])
-        edges[word, 0] = begun_long | (begun_short & ~(both | bits[on_rocket, start + word]))
+        begun_long &= ~(both | knives[begin + word])
+        edges[word, 0] = begun_long | (begun_short & ~(both | rockets[begin + word]))
         edges[word, 1] = begun_long
     edges[words, 0] = edges[words, 1] = ~none
     following = words
@@ -572,7 +579,7 @@ def _alike(asked, each):
     """Whether a combination shares its records with the one before: the same exits and fees."""
     outs, terms = asked.outs, asked.terms
     same = outs[each, 0] == outs[each - 1, 0] and outs[each, 1] == outs[each - 1, 1]
-    for rate in (_MAKER, _TAKER, _SLIP):
+    for rate in FEES:
         same = same and terms[each, rate] == terms[each - 1, rate]
     return same
 
