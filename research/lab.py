@@ -103,7 +103,7 @@ class Lab:
     def __init__(
         self, *, jobs: int | None = None, deadline: float = DEADLINE, rest: float = REST, module: str = "research.lab"
     ) -> None:
-        self.jobs = jobs or os.cpu_count() or 1
+        self.jobs = jobs or max((os.cpu_count() or 1) - 1, 1)  # a core stays with whoever trades
         self._deadline = deadline
         self._worker = Worker(module, _CRAFT, queue=QUEUE, start=START, limits=_limits(self.jobs), rest=rest)
 

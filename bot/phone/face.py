@@ -57,6 +57,7 @@ _LONGEST_THREAD: Final = 1000
 _LONGEST_WAIT: Final = 60
 _KEEP_ALIVE_SECONDS: Final = 15
 _QUOTED: Final = 200
+_REMEMBERED: Final = 512  # messages
 
 
 class Face:
@@ -66,6 +67,7 @@ class Face:
         self._board = board
         self._store = board.store
         self._owner_id = owner_id
+        self._known: dict[tuple[int, int, str], str] = {}
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -218,13 +220,14 @@ class Face:
         return self._answer(request, chat_id, self._store.thread_messages(chat_id, root, _LONGEST_THREAD))
 
     def _answer(self, request: web.Request, chat_id: int, messages: Iterable[Message]) -> dict[str, Any]:
+        messages = list(messages)
         shown = [face_shape(message, _origin(request)) for message in messages]
         return {
             "messages": shown,
             "deleted": [],
             "cursor": self._store.last_change(chat_id),
-            "threads": _threads(self._store, shown),
-            "originals": _originals(self._store, shown),
+            "threads": _threads(self._store, messages),
+            "originals": _originals(self._store, messages),
         }
 
     async def _changed(self, chat_id: int, change: int, origin: str) -> web.Response:
@@ -232,11 +235,10 @@ class Face:
         found: dict[int, str | None] = {}
         beside: dict[str, dict[str, Any]] = {"threads": {}, "originals": {}}
         while page := self._store.messages_changed_after(chat_id, change, _PAGE):
-            shapes = [face_shape(message, origin) for message in page]
-            beside["threads"] |= _threads(self._store, shapes)
-            beside["originals"] |= _originals(self._store, shapes)
-            for message, shape in zip(page, shapes, strict=True):
-                found[message.message_id] = None if message.deleted else json.dumps(shape)
+            beside["threads"] |= _threads(self._store, page)
+            beside["originals"] |= _originals(self._store, page)
+            for message in page:
+                found[message.message_id] = None if message.deleted else self._told(message, origin)
             change = page[-1].changed
             await asyncio.sleep(0)
         ordered = sorted(found.items())
@@ -244,6 +246,16 @@ class Face:
         deleted = json.dumps([message_id for message_id, text in ordered if text is None])
         rest = f'"deleted": {deleted}, "cursor": {change}, {json.dumps(beside)[1:]}'
         return web.Response(text=f'{{"messages": [{shown}], {rest}', content_type="application/json")
+
+    def _told(self, message: Message, origin: str) -> str:
+        """A message as JSON; whoever waits for news is told the newest ones again and again."""
+        key = message.message_id, message.changed, origin
+        text = self._known.get(key)
+        if text is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            text = self._known[key] = json.dumps(face_shape(message, origin))
+        return text
 
     def _user_id(self, request: web.Request) -> int:
         return _number(request, "user_id", self._owner_id)
@@ -306,15 +318,15 @@ def _media_shape(message: Message, origin: str) -> dict[str, Any]:
     }
 
 
-def _threads(store: Store, shapes: Iterable[dict[str, Any]]) -> dict[str, int]:
+def _threads(store: Store, messages: Iterable[Message]) -> dict[str, int]:
     """Replies of every thread that the messages belong to, by the id of its top; JSON's keys are strings."""
-    roots = {shape["thread"] or shape["message_id"] for shape in shapes}
+    roots = {each.thread or each.message_id for each in messages}
     return {str(root): count for root, count in store.thread_sizes(roots).items()}
 
 
-def _originals(store: Store, shapes: Iterable[dict[str, Any]]) -> dict[str, dict[str, str]]:
+def _originals(store: Store, messages: Iterable[Message]) -> dict[str, dict[str, str]]:
     """The messages that these reply to, shortened; JSON's keys are strings."""
-    found = store.messages_of({shape["reply_to"] for shape in shapes if shape["reply_to"] is not None})
+    found = store.messages_of({each.reply_to for each in messages if each.reply_to is not None})
     return {str(each.message_id): _original(each) for each in found}
 
 

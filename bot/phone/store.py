@@ -17,6 +17,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,6 +64,7 @@ DROP INDEX messages_by_reply;
 _STEPS: Final = (_SCHEMA, _THREADS_AND_MORE)  # from each version of the file to the next
 SCHEMA_VERSION: Final = len(_STEPS)
 _SEED: Final = "INSERT INTO sqlite_sequence (name, seq) VALUES ('updates', {0:d}), ('taps', {0:d});"
+_REMEMBERED: Final = 512  # messages
 _THREAD_SIZES: Final = "SELECT thread, count(*) FROM messages WHERE thread IN ({}) AND deleted = 0 GROUP BY thread"
 _CHATS: Final = "SELECT chat_id, first_name, username, blocked FROM chats"
 _ADD_FILE: Final = """
@@ -337,8 +339,9 @@ def _file(row: tuple[Any, ...]) -> File:
     return File(file_id=row[0], path=row[1], name=row[2], mime=row[3], size=row[4], width=row[5], height=row[6])
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _message(row: tuple[Any, ...]) -> Message:
-    """A row of `_MESSAGES`."""
+    """A row of `_MESSAGES`. Whoever waits for news asks for the newest ones again and again."""
     file = _file(row[19:]) if row[19] is not None else None
     return Message(
         message_id=row[0],

@@ -8,23 +8,28 @@ in a process of its own measures what the machine itself is late by, in the same
 from __future__ import annotations
 
 import contextlib
+import http.client
+import json
 import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tests.benchmarks import Figure, benchmark
-from tests.journeys.program import Place, Running, call
+from tests.journeys.program import Place, Running
 from tests.structure import ROOT
 
 ASKED = 400
 EVERY_SECONDS = 0.1
+PATIENCE = 180  # seconds
 BACKTEST = "/backtest BTCUSDT 15 365"
 _GRID = "ema_period=50:290:10 rsi_period=5:24:1 sl_atr_multiplier=1:5.75:0.25"
 SEARCHES = tuple(f"/optimize BTCUSDT 15 {days} {_GRID}" for days in range(365, 325, -1))
@@ -87,16 +92,24 @@ def chat_during_a_search() -> Iterator[Figure]:
 
 def finished(program: Running, text: str) -> float:
     """Seconds from asking for a study until its chart and its workbook are in the chat."""
+    return _until(program, text, lambda each, _: bool(each["document"]))  # the workbook comes after its chart
+
+
+def replied(program: Running, text: str) -> float:
+    """Seconds until the reply is in the chat; the phone tells as soon as it is."""
+    return _until(program, text, lambda each, said: each["reply_to"] == said)
+
+
+def _until(program: Running, text: str, wanted: Callable[[Mapping[str, Any], int], bool]) -> float:
+    """Say something, then follow the chat's changes as the page does until such a message is among them; seconds."""
     began = time.monotonic()
     said = int(call(f"{program.chat}/phone/messages", {"text": text})["message_id"])
-    last = said
-    while time.monotonic() - began < 180:
-        found = call(f"{program.chat}/phone/messages?after={last}&wait=5")["messages"]
-        if any(each["document"] for each in found):  # the workbook comes after its chart
-            return time.monotonic() - began
-        last = max((int(each["message_id"]) for each in found), default=last)
-        time.sleep(0.05)
-    raise TimeoutError(f"{text} was not answered in three minutes")
+    found = call(f"{program.chat}/phone/messages?after={said}&wait=5")
+    while not any(wanted(each, said) for each in found["messages"]):
+        if time.monotonic() - began > PATIENCE:
+            raise TimeoutError(f"{text} was not answered within {PATIENCE} s")
+        found = call(f"{program.chat}/phone/messages?since={found['cursor']}&wait=5")
+    return time.monotonic() - began
 
 
 def under_load(program: Running, note: str = NOTE) -> Iterator[Figure]:
@@ -134,17 +147,20 @@ def asked(program: Running, text: str) -> list[float]:
     return spent
 
 
-def replied(program: Running, text: str) -> float:
-    """Seconds until the reply is in the chat; the phone tells as soon as it is."""
-    began = time.monotonic()
-    said = int(call(f"{program.chat}/phone/messages", {"text": text})["message_id"])
-    while True:
-        found = call(f"{program.chat}/phone/messages?after={said}&wait=5")["messages"]
-        if any(each["reply_to"] == said for each in found):
-            return time.monotonic() - began
-        said_after = max((int(each["message_id"]) for each in found), default=said)
-        if said_after == said:
-            time.sleep(0.002)  # what came was an edit: look again
+_lines = threading.local()
+
+
+def call(address: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """GET, or POST of an object, over a line that stays open, as a browser's does; the object that came back."""
+    parts = urllib.parse.urlsplit(address)
+    line = getattr(_lines, parts.netloc, None)
+    if line is None:
+        line = http.client.HTTPConnection(parts.netloc, timeout=20)
+        setattr(_lines, parts.netloc, line)
+    sent = None if body is None else json.dumps(body)
+    line.request("GET" if body is None else "POST", f"{parts.path}?{parts.query}", sent)
+    found: dict[str, Any] = json.load(line.getresponse())
+    return found
 
 
 @contextlib.contextmanager
