@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from bot.terminal import Display
     from research.candles import CandleFile
     from research.fetch import Fetched
+    from research.grid import Seek
     from research.report import Outcome
     from research.results import GridTable, Report, Result
     from research.sources import CandleSource, Origin
     from research.studio import Studio
-    from research.study import Seek
     from storage.database import Database
     from storage.journal import SqlJournal
     from trading.council.guards import Guards

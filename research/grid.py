@@ -24,7 +24,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -475,6 +475,22 @@ class Searcher:
             rules=rules_of(values),
             asked=kernel.Asked(*(each[order] for each in (longs, shorts, knives, outs, terms))),
         )
+
+
+class Seek(Protocol):
+    """Who searches a grid: this machine (`search`) or a cluster's (`research.cluster.Cluster.search`)."""
+
+    def __call__(
+        self,
+        ground: Ground,
+        grid: Grid,
+        *,
+        jobs: int = ...,
+        first: int = ...,
+        known: Sums | None = ...,
+        tell: Callable[[int], None] = ...,
+        stopped: Callable[[], bool] = ...,
+    ) -> Sums: ...
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ import numpy as np
 
 from research.backtest import backtest
 from research.candles import CandleFile
-from research.grid import Grid, Sums, search
+from research.grid import Grid, Seek, Sums, search
 from research.ground import Ground
 from research.program import SEARCH, fingerprint
 from research.results import GridTable, Report, Result, WalkForward
@@ -41,7 +41,6 @@ _LIBRARIES: Final = ("numpy", "numba", "TA-Lib", "vectorbt", "pandas")
 
 Funding = Mapping[int, Decimal]
 Tell = Callable[[Progress], None]
-Seek = Callable[..., Sums]
 
 
 class Stopped(Exception):

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from research.backtest import backtest, strategy_of
-from research.grid import Grid, Sums, search
+from research.grid import Grid, Seek, search
 from research.ground import Ground
 from research.metrics import Metrics, Totals, metrics
 from research.report import series_row
@@ -44,7 +44,7 @@ def walk_forward(
     jobs: int = 1,
     tell: Callable[[int, int], None] = lambda fold, done: None,
     stopped: Callable[[], bool] = lambda: False,
-    seek: Callable[..., Sums] = search,
+    seek: Seek = search,
     look: Callable[[Result], None] = lambda _: None,
 ) -> tuple[WalkForward, Result]:
     """The folds and their joined whole as one result over the series, with the metrics of the tested bars.
