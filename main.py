@@ -645,6 +645,7 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, li
             building.painter.warm()
         gc.collect()
         gc.freeze()  # what the start has made stays: looking through all of it holds the loop up for 0.1 s each time
+        sys.setswitchinterval(0.0005)  # the database's thread must not wait 5 ms to say that it has written
         async with contextlib.AsyncExitStack() as shown:
             if lines:
                 await shown.enter_async_context(beside(await make_display(place, session, link, chat)))
