@@ -15,7 +15,7 @@ import pkgutil
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cache, reduce
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 A = TypeVar("A", BoolArray, FloatArray)
 
 
-class Piece(NamedTuple, Generic[A]):
+@dataclass(frozen=True, slots=True)
+class Piece(Generic[A]):
     """One array of a strategy, one entry per bar, made when it is asked for.
 
-    `key` is its name with the value of every parameter that it depends on: equal keys, equal arrays. A tuple, because a
-    search makes a million of them.
+    `key` is its name with the value of every parameter that it depends on: equal keys, equal arrays.
     """
 
     key: tuple[Hashable, ...]
