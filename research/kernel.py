@@ -59,7 +59,7 @@ SUMS: Final = (
 )
 BLOCKS: Final = 16  # of bars, for the probability of overfitting
 
-_0, _1, _2, _3, _4, _5, _6, _7 = (np.uint64(place) for place in range(8))  # unsigned: none counts from the end
+_0, _1, _2, _3, _4, _5, _6 = (np.uint64(place) for place in range(7))  # unsigned: none counts from the end
 
 _NEARLY: Final = 1.0 - 1e-12  # a quantity of whole steps is a last digit off in a search
 SPAN: Final = 2048  # bars that all combinations walk before any goes on; whole words

@@ -23,8 +23,8 @@ OPTIMIZE = {"combinations", "evaluated", "seconds", "best", "top", "out"}
 FILES = {"op_config.json", "optimized.xlsx", "heatmap.png"}
 SMALL = ("--grid", "ema_period=10:50:10", "rsi_period=5,9")
 LARGE = ("--grid", "ema_period=10:509:1", "rsi_period=5:34:1", "adx_min=0:30:1", "adx_period=5,6")
-MEDIUM = ("--grid", "ema_period=10:609:1", "rsi_period=5:24:1", "sl_atr_multiplier=2,3,4,5,6")
-MEDIUM_SETS = 600 * 20 * 5
+MEDIUM = ("--grid", "ema_period=10:609:1", "rsi_period=5:24:1", "sl_atr_multiplier=2:7.5:0.5")
+MEDIUM_SETS = 600 * 20 * 12
 SECRET = "424242:AAF-this_is_a_secret_of_mine_0001"
 PNG, ZIP = b"\x89PNG", b"PK\x03\x04"
 
