@@ -95,11 +95,6 @@ def _sized(equity, price, distance, terms):
 
 
 @_inlined
-def _bit(bits, line, row):
-    return (bits[line, row >> 6] >> np.uint64(row & 63)) & np.uint64(1)
-
-
-@_inlined
 def _follow(ranges, ends, leave, line, side, signal, r, rules):
     """An order from the close of its signal bar on. Prices are those of the (mirrored) bars.
 
