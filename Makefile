@@ -61,7 +61,7 @@ lock:  ## resolve pyproject.toml into requirements.lock anew
 $(INSTALLED): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	    "Conclave needs Python 3.11 or newer and this is %d.%d: choose one with make PYTHON=python3.12" % sys.version_info[:2])'
-	@echo "Building $(VENV) from requirements.lock (about a minute, once)" >&2
+	@echo "Building $(VENV) from requirements.lock (a minute or two, once)" >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m research.lab warm  # compiles the kernel once, for the first backtest
