@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import gc
 import hashlib
@@ -21,7 +22,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -33,20 +34,25 @@ from trading.errors import AnotherInstance, BadInput, ConclaveError, Misconfigur
 
 if TYPE_CHECKING:
     from bot.office import Building, Office
+    from bot.ports import Adviser
     from bot.settings import Settings, TradingConfig
     from bot.terminal import Display
     from research.candles import CandleFile
     from research.fetch import Fetched
     from research.grid import Seek
+    from research.replay import Replay
     from research.report import Outcome
     from research.results import GridTable, Report, Result
     from research.sources import CandleSource, Origin
     from research.studio import Studio
+    from storage.council import Dossier
     from storage.database import Database
     from storage.journal import SqlJournal
     from trading.council.guards import Guards
     from trading.council.packet import PacketTerms
-    from trading.desk import Retune
+    from trading.council.questions import Panel
+    from trading.desk import Desk, Retune
+    from trading.events import ShadowEnded
     from trading.exchange.bybit.exchange import BybitExchange
     from trading.exchange.bybit.history import BybitHistory
     from trading.exchange.simulated.ledger import LedgerFile
@@ -55,8 +61,13 @@ if TYPE_CHECKING:
     from trading.exchange.simulated.pace import WirePace
     from trading.exchange.simulated.service import PaperExchange
     from trading.exchange.simulated.venue import Venue
+    from trading.grades import Grade, Graded, Judged
     from trading.laboratory import Kind, Laboratory, Progress, Study
-    from trading.model import Candle, CandleSeries, Instrument
+    from trading.llm.cassette import Cassette
+    from trading.llm.doctor import Finding
+    from trading.llm.keys import Key
+    from trading.llm.models import Memory, Models
+    from trading.model import Candle, CandleSeries, Instrument, Side
     from trading.portfolio import Book
     from trading.ports import BarsClosed, Broker, Clock, Council, Journal, MarketData, Pace
     from trading.signals import BySymbol, SignalSource
@@ -68,6 +79,7 @@ HERE = Path(__file__).resolve().parent
 WARM_UP_BARS = 2400
 SYNTHETIC_BARS = 8192
 SPARKLINE_BARS = 240
+MIRRORED = 16  # candidates that the doctor turns upside down
 PROGRESS_SECONDS = 2.0  # between lines of progress off a terminal
 
 
@@ -96,7 +108,17 @@ def build_parser() -> argparse.ArgumentParser:
 
     replay = commands.add_parser("replay", help="candle files through strategy, council and venue; no chat")
     candle_options(replay)
+    replay.add_argument("--record", type=Path, metavar="FILE", help="keep what the models say in a cassette")
     replay.set_defaults(action=replay_command)
+
+    council = commands.add_parser("council", help="grade it, examine its models, print a decision, keep a cassette")
+    council_options(council.add_subparsers(dest="task", required=True, parser_class=Parser))
+
+    llm = commands.add_parser("llm", help="a scripted model server that speaks for Hugging Face and Gemini")
+    llm.add_argument("--port", type=int, required=True)
+    llm.add_argument("--script", type=Path, metavar="FILE", help="what goes wrong, and when (docs/rehearsal.md)")
+    llm.add_argument("--seed", type=int, default=0)
+    llm.set_defaults(action=llm_command)
 
     exchange = commands.add_parser("exchange", help="the paper exchange's wire face alone")
     market_options(exchange)
@@ -135,11 +157,30 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def council_options(tasks: argparse._SubParsersAction[Parser]) -> None:
+    """The tasks of `council`."""
+    grade = tasks.add_parser("eval", help="how good it is: on what it has decided, or on candle files")
+    candle_options(grade)
+    grade.add_argument("--out", type=Path, metavar="DIR", help="where the chart and the workbook go")
+    grade.set_defaults(action=council_eval_command)
+    doctor = tasks.add_parser("doctor", help="asks every model once: keys, ids, answers, time, price")
+    doctor.add_argument("--mirror", action="store_true", help="also turns the market upside down: every vote must turn")
+    doctor.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else")
+    doctor.set_defaults(action=council_doctor_command)
+    show = tasks.add_parser("show", help="one decision, from the packets to the order")
+    show.add_argument("id", type=int, metavar="ID")
+    show.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else")
+    show.set_defaults(action=council_show_command)
+    record = tasks.add_parser("record", help="a cassette of everything the models have said")
+    record.add_argument("--out", type=Path, required=True, metavar="FILE")
+    record.set_defaults(action=council_record_command)
+
+
 def candle_options(parser: argparse.ArgumentParser) -> None:
-    """What `run` and `replay` share."""
+    """What `run`, `replay` and `council eval` share."""
     market_options(parser)
     strategy_option(parser)
-    parser.add_argument("--council", metavar="MODE", help="off or rules")
+    parser.add_argument("--council", metavar="MODE", help="rules, strict, degraded, shadow, off, or a cassette")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else")
 
 
@@ -216,13 +257,27 @@ def fail(error: object, code: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Which council is to decide: a mode, and the cassette that its models are. `aloud`: on the command line."""
+
+    mode: str
+    cassette: Path | None = None
+    aloud: bool = False
+
+    @property
+    def name(self) -> str:
+        """For a person."""
+        return self.cassette.name if self.cassette else self.mode
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is traded, with what and by which rules: config.json, `--set` and the candle files taken together."""
 
     symbols: tuple[str, ...]
     interval: timedelta
     config: TradingConfig
-    council_mode: str
+    council: Asked
     files: tuple[CandleFile, ...]
     funding: Mapping[str, Mapping[int, Decimal]]
     funding_files: Mapping[str, Path]
@@ -253,30 +308,31 @@ class Plan:
         parts = [
             [self.config.params(symbol) for symbol in self.symbols],
             [self.config.choice(symbol).name for symbol in self.symbols],
-            [self.council_mode, str(self.interval), self.config.limits.as_dict()],
+            [self.council.mode, str(self.council.cassette), str(self.interval), self.config.limits.as_dict()],
             [(file.series.symbol, file.sha256) for file in self.files],
             [(symbol, sorted(table.items())) for symbol, table in self.funding.items()],
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def make_plan(args: argparse.Namespace, settings: Settings) -> Plan:
-    """Read the configuration and the files that the arguments name; everything wrong is refused here."""
+def make_plan(args: argparse.Namespace, settings: Settings, *, resampled: bool = False) -> Plan:
+    """Read the configuration and the files that the arguments name; everything wrong is refused here.
+
+    `resampled`: `--interval` may be a multiple of the files' own bar length.
+    """
     from bot.settings import read_config
     from research.candles import load_funding
 
     written = read_config(config_file())
-    files = load_files(args, written.instruments)
+    files = load_files(args, written.instruments, resampled=resampled)
     symbols = tuple(file.series.symbol for file in files) or written.symbols
     config = configured(args, written, symbols)
     funding = funding_files(args.funding, symbols)
-    asked: str | None = getattr(args, "council", None)
-    chosen = asked if asked is not None else settings.council_mode or config.council_mode
     return Plan(
         symbols=symbols,
         interval=files[0].series.interval if files else config.interval,
         config=config,
-        council_mode=council_mode(chosen),
+        council=asked_council(getattr(args, "council", None), settings, config),
         files=files,
         funding={symbol: load_funding(path) for symbol, path in funding.items()},
         funding_files=funding,
@@ -298,25 +354,40 @@ def config_file() -> Path:
     return own if own.exists() or own.is_symlink() else HERE / own
 
 
-def council_mode(name: str) -> str:
-    """A council that this version has."""
-    if name not in {"off", "rules"}:
-        raise BadInput(f"--council {name} is not available in this version: choose off or rules")
-    return name
+def asked_council(asked: str | None, settings: Settings, config: TradingConfig) -> Asked:
+    """The council of `--council` (a mode or a cassette), else of COUNCIL_MODE, else of config.json."""
+    from bot.settings import effective_mode, missing_for, model_keys
+    from trading.council import MODEL_MODES, MODES
+    from trading.parameters import near
+
+    keys = model_keys(settings)
+    if asked is None:
+        return Asked(mode=effective_mode(settings.council_mode, config.council, keys))
+    if asked in MODES:
+        if missing := missing_for(asked, config.council, keys):
+            raise BadInput(f"--council {asked} {missing}")
+        return Asked(mode=asked, aloud=True)
+    if not Path(asked).is_file():
+        raise BadInput(f"--council {asked} is no mode{near(asked, MODES)} and no file: one of {', '.join(MODES)}")
+    mode = settings.council_mode or config.council.mode
+    return Asked(mode=mode if mode in MODEL_MODES else "strict", cassette=Path(asked), aloud=True)
 
 
-def load_files(args: argparse.Namespace, known: Mapping[str, Instrument]) -> tuple[CandleFile, ...]:
+def load_files(
+    args: argparse.Namespace, known: Mapping[str, Instrument], *, resampled: bool = False
+) -> tuple[CandleFile, ...]:
     """The candle files that were named, each symbol once, all of one bar length."""
     from research.candles import load_candles
+    from research.sources import taken
 
     files: list[CandleFile] = []
     for word in args.candles:
         symbol, path = named(word, known)
         if args.symbol and len(args.candles) == 1:
             symbol = symbol or known_symbol(args.symbol, known)
-        files.append(
-            load_candles(path, symbol=symbol, interval_minutes=args.interval, known_symbols=tuple(known))
-        )
+        minutes = None if resampled else args.interval
+        file = load_candles(path, symbol=symbol, interval_minutes=minutes, known_symbols=tuple(known))
+        files.append(taken(file, args.interval, None) if resampled and args.interval else file)
     symbols = [file.series.symbol for file in files]
     if len(set(symbols)) != len(symbols):
         raise BadInput(f"{symbols[-1]} has more than one candle file: name each with SYMBOL=FILE")
@@ -384,20 +455,20 @@ class Seat:
     absent: bool = False
 
 
-def make_trader(
+def make_desk(
     plan: Plan,
     floor: Floor,
     seat: Seat,
     source: SignalSource,
     instruments: Mapping[str, Instrument],
     retune: Retune | None = None,
-) -> Trader:
-    """The trader at its desk. `retune` makes parts for changed settings; without it they are fixed."""
+    panel: Panel | None = None,
+) -> Desk:
+    """The trader's desk. `retune` makes parts for changed settings; without it they are fixed."""
     from trading.desk import Desk
-    from trading.trader import Trader
 
-    council, guards = voices(plan)
-    desk = Desk(
+    council, guards = voices(plan, panel)
+    return Desk(
         account=seat.account,
         symbols=plan.symbols,
         interval=plan.interval,
@@ -418,19 +489,99 @@ def make_trader(
         sequence=seat.sequence,
         commit_behind=seat.commit_behind,
     )
+
+
+def make_trader(desk: Desk, floor: Floor, seat: Seat) -> Trader:
+    """The trader at its desk."""
+    from trading.trader import Trader
+
     return Trader(desk, floor.inbox, floor.pace, badge=seat.badge, quotes=floor.quotes)
 
 
-def voices(plan: Plan) -> tuple[Council, Guards]:
-    """Who may object to a trade: the council and the guards."""
+def voices(plan: Plan, panel: Panel | None) -> tuple[Council, Guards]:
+    """Who may object to a trade: the council and the guards. `panel` is whom a council of models asks."""
     from trading.council.by_symbol import CouncilBySymbol
     from trading.council.guards import FullGuards, PageGuards
-    from trading.council.rules import NoCouncil, RulesCouncil
+    from trading.council.rules import NoCouncil
 
-    if plan.council_mode == "off":
+    if plan.council.mode == "off":
         return NoCouncil(), PageGuards()
-    councils = {symbol: RulesCouncil(packet_terms(plan, symbol)) for symbol in plan.symbols}
+    councils = {symbol: council_of(plan, symbol, panel) for symbol in plan.symbols}
     return CouncilBySymbol(councils), FullGuards(plan.config.limits)
+
+
+def council_of(plan: Plan, symbol: str, panel: Panel | None) -> Council:
+    """The council of one symbol."""
+    from trading.council.models import Deadlines, ModelCouncil, Seats
+    from trading.council.prompting import load_prompts
+    from trading.council.rules import RulesCouncil
+
+    terms, mode, config = packet_terms(plan, symbol), plan.council.mode, plan.config.council
+    if mode == "rules":
+        return RulesCouncil(terms)
+    if panel is None:
+        raise BadInput(f"the council is {mode}, and there is nobody to ask")
+    deadlines = Deadlines(council=config.terms.council_seconds, agent=config.terms.agent_seconds)
+    seats = Seats(
+        panel=panel,
+        models=config.agents,
+        prompts=load_prompts(),
+        terms=terms,
+        monotonic=time.monotonic,
+        deadlines=deadlines,
+    )
+    return ModelCouncil(mode, seats)
+
+
+async def open_panel(
+    plan: Plan, settings: Settings, stack: contextlib.AsyncExitStack, database: Database | None = None
+) -> Models | Cassette | None:
+    """Whom a council of models asks: a cassette, the models that there are keys for, or nobody."""
+    from trading.llm.cassette import Cassette
+
+    if plan.council.cassette is not None:
+        return Cassette(plan.council.cassette)
+    return await open_models(plan.config, settings, stack, database)
+
+
+async def open_models(
+    config: TradingConfig, settings: Settings, stack: contextlib.AsyncExitStack, database: Database | None
+) -> Models | None:
+    """The models behind the council; None without a key. What is known of keys and spending is in the database."""
+    from bot.settings import model_keys
+    from trading.exchange.bybit.clock import HeardClock
+    from trading.llm.budget import Caps
+    from trading.llm.caller import Patience
+    from trading.llm.models import Models
+
+    keys = model_keys(settings)
+    if not keys:
+        return None
+    terms = config.council.terms
+    models = Models(
+        keys,
+        caps=Caps(daily_usd=Decimal(repr(terms.daily_usd)), daily_tokens=terms.daily_tokens),
+        patience=Patience(attempt_seconds=terms.attempt_seconds),
+        memory=model_memory(database),
+        urls={"huggingface": settings.hf_base_url, "gemini": settings.gemini_base_url},
+        clock=HeardClock(),
+        wall=wall_time,
+    )
+    stack.push_async_callback(models.close)
+    await models.open()
+    return models
+
+
+def model_memory(database: Database | None) -> Memory:
+    """Where the state of the keys and the day's spending are kept: for a replay, in memory alone."""
+    from storage.model_state import SqlKeys, SqlSpending
+    from trading.llm.budget import MemorySpending
+    from trading.llm.keys import MemoryKeys
+    from trading.llm.models import Memory
+
+    if database is None:
+        return Memory(keys=MemoryKeys(), spending=MemorySpending())
+    return Memory(keys=SqlKeys(database), spending=SqlSpending(database))
 
 
 def packet_terms(plan: Plan, symbol: str) -> PacketTerms:
@@ -452,16 +603,21 @@ def knife_bars(plan: Plan) -> dict[str, int]:
     return {symbol: packet_terms(plan, symbol).knife_lookback for symbol in plan.symbols}
 
 
-def retuning(plan: Plan, floor: Floor, book: Book) -> Retune:
-    """Makes the desk's parts for settings that lie over the plan's own."""
+def retuning(place: Place, floor: Floor, book: Book) -> Retune:
+    """Makes the desk's parts for settings that lie over the plan's own, and for another council."""
     from bot.tuning import Tuning, overlaid
     from trading.desk import Tuned
 
-    async def retune(values: Mapping[str, float]) -> Tuned:
+    plan = place.plan
+
+    async def retune(values: Mapping[str, float], mode: str) -> Tuned:
         before = Tuning(plan.config, lambda: book.settings).current()
-        changed = replace(plan, config=overlaid(plan.config, values))
+        if missing := council_modes(place).get(mode, ""):
+            raise BadInput(f"{mode} {missing}")
+        asked = replace(plan.council, mode=mode) if mode else plan.council
+        changed = replace(plan, config=overlaid(plan.config, values), council=asked)
         source, _, _ = await warmed_up(changed, floor, book)
-        council, guards = voices(changed)
+        council, guards = voices(changed, place.panel)
         return Tuned(
             rules=changed.config.rules,
             terms=changed.config.terms,
@@ -485,46 +641,71 @@ def replay_command(args: argparse.Namespace) -> int:
     if not args.candles:
         raise BadInput("replay needs a candle file: --candles FILE")
     start_logging("WARNING")
-    asyncio.run(replay(make_plan(args, read_settings()), as_json=args.json))
+    settings = read_settings()
+    plan = make_plan(args, settings)
+    asyncio.run(replay(plan, settings, record=args.record, as_json=args.json))
     return 0
 
 
-async def replay(plan: Plan, *, as_json: bool) -> None:
-    """Run the files to their end and print the outcome. Memory grows with the bars, not with the trades."""
+async def replay(plan: Plan, settings: Settings, *, record: Path | None, as_json: bool) -> None:
+    """Run the files to their end and print the outcome; a person sees beside it what it were without a council."""
+    from research.replay import replayed
     from research.report import Outcome
-    from storage.memory import MemoryJournal
-    from trading.model import exact
-    from trading.portfolio import Book
-    from trading.signals import BySymbol
 
-    series = [file.series for file in plan.files]
-    floor, market = memory_floor(plan)
-    book = Book.opening(exact(plan.config.terms.initial_equity))
-    journal, source = MemoryJournal(keep=1000), BySymbol.whole(plan.config.strategy_for, series)
-    seat = Seat(account="replay", badge="REPLAY", journal=journal, book=book, sequence=0)
-    trader = make_trader(plan, floor, seat, source, plan.instruments)
-    with Outcome(plan.symbols) as outcome:
-        journal.listen(outcome.hear)
-        await trader.start(floor.clock.now())
-        await asyncio.gather(market.run(), trader.run())
-        print_outcome(plan, outcome, book, as_json=as_json)
+    async with contextlib.AsyncExitStack() as stack:
+        panel = await replay_panel(plan, settings, record, stack)
+        with Outcome(plan.symbols) as outcome, Outcome(plan.symbols) as alone:
+            book = await replayed(in_memory(plan, panel), outcome)
+            if as_json or plan.council.mode == "off":
+                print_outcome(plan, outcome, book, as_json=as_json)
+            else:
+                await replayed(in_memory(replace(plan, council=Asked(mode="off")), None), alone)
+                print_beside(plan, outcome, alone)
 
 
-def memory_floor(plan: Plan) -> tuple[Floor, Market]:
-    """A paper exchange in this process without a wire, and the market that walks the plan's files on it."""
-    from trading.exchange.simulated.ledger import MemoryKeeper
-    from trading.exchange.simulated.market import Market, ReleasePace, SimulatedClock
-    from trading.exchange.simulated.memory import MemoryExchange
-    from trading.exchange.simulated.venue import Venue
-    from trading.trader import QueueInbox
+async def replay_panel(
+    plan: Plan, settings: Settings, record: Path | None, stack: contextlib.AsyncExitStack
+) -> Panel | None:
+    """Whom the council of a replay asks; with `record`, what is said is kept in a cassette."""
+    from trading.council import MODEL_MODES
+    from trading.llm.cassette import Recorder
 
-    feed, start = feed_of(plan)
-    venue = Venue(plan.instruments, plan.config.terms, MemoryKeeper(), funding=plan.funding)
-    inbox, clock, pace = QueueInbox(), SimulatedClock(), ReleasePace()
-    market = Market(venue, feed, pace, clock, inbox.put)
-    market.start_at(start)
-    face = MemoryExchange(venue, market, inbox, "replay")
-    return Floor(market=face, broker=face, clock=clock, pace=pace, inbox=inbox, quotes=venue.last), market
+    panel = await open_panel(plan, settings, stack) if plan.council.mode in MODEL_MODES else None
+    if record is None:
+        return panel
+    if panel is None or plan.council.cassette is not None:
+        raise BadInput(f"--record keeps what models say: the council is {plan.council.cassette or plan.council.mode}")
+    recorder = Recorder(panel, record)
+    stack.callback(recorder.close)
+    return recorder
+
+
+def in_memory(plan: Plan, panel: Panel | None) -> Replay:
+    """The plan's files, strategy and council, for a replay in this process."""
+    from research.replay import Replay
+
+    council, guards = voices(plan, panel)
+    return Replay(
+        series=tuple(file.series for file in plan.files),
+        strategy_for=plan.config.strategy_for,
+        rules=plan.config.rules,
+        terms=plan.config.terms,
+        instruments=plan.instruments,
+        council=council,
+        guards=guards,
+        funding=plan.funding,
+        own_knife_bars=knife_bars(plan),
+    )
+
+
+def print_beside(plan: Plan, outcome: Outcome, alone: Outcome) -> None:
+    """The metrics with the council, beside those of the strategy alone."""
+    equity, interval = plan.config.terms.initial_equity, plan.interval
+    before = alone.metrics(equity, interval)
+    print(f"{'':<14} {plan.council.name:>14} {'off':>14}")
+    for name, value in outcome.metrics(equity, interval).items():
+        cells = ("-" if each is None else format(each, ",.6g") for each in (value, before[name]))
+        print(f"{name:<14} {' '.join(f'{cell:>14}' for cell in cells)}")
 
 
 def print_outcome(plan: Plan, outcome: Outcome, book: Book, *, as_json: bool) -> None:
@@ -589,7 +770,7 @@ def check_exchange(plan: Plan, settings: Settings) -> None:
         raise BadInput("FEED=replay needs a candle file: main.py run --candles FILE")
     if settings.exchange != "paper" and plan.files:
         raise BadInput(f"--candles are for paper trading: EXCHANGE={settings.exchange} has its own prices")
-    if settings.exchange == "live" and plan.council_mode == "off":
+    if settings.exchange == "live" and plan.council.mode == "off":
         raise BadInput("--council off is refused with EXCHANGE=live: real money is not traded without its guards")
 
 
@@ -608,12 +789,13 @@ def start_logging(level: str) -> None:
     for handler in root.handlers:
         handler.setLevel(level)
     root.setLevel(min(logging.INFO, logging.getLevelNamesMapping()[level]))
-    for chatty in ("alembic", "httpx", "httpcore", "apscheduler", "matplotlib"):
+    for chatty in ("alembic", "httpx", "httpx2", "httpcore", "httpcore2", "apscheduler", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, lines: bool) -> None:
     """Open everything in order, trade until asked to stop or the feed ends, close in the opposite order."""
+    from bot.settings import model_keys
     from bot.terminal import beside
     from research.report import Outcome
     from storage.database import open_database
@@ -632,7 +814,9 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, li
         print(f"Chat: {chat.shown}  (Ctrl-C leaves, the next start carries on)", file=sys.stderr, flush=True)
         link = open_link(plan, settings, paper, stack)
         building = open_building(plan, settings, chat, database, stack)
-        place = Place(plan=plan, settings=settings, speed=speed, building=building)
+        panel = await open_panel(plan, settings, stack, database)
+        keys = model_keys(settings)
+        place = Place(plan=plan, settings=settings, speed=speed, building=building, panel=panel, keys=keys)
         met = await unless(stop, met_in_time(place, link))
         if met is None:
             return
@@ -643,6 +827,7 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, li
         await session.office.start()
         if place.illustrated:
             building.painter.warm()
+        await unless(stop, models_ready(panel, session.trader))
         gc.collect()
         gc.freeze()  # what the start has made stays: looking through all of it holds the loop up for 0.1 s each time
         sys.setswitchinterval(0.0005)  # the database's thread must not wait 5 ms to say that it has written
@@ -656,6 +841,15 @@ async def run(plan: Plan, settings: Settings, *, speed: float, as_json: bool, li
             with Outcome(plan.symbols) as outcome:
                 await hear_again(session.journal, outcome)
                 print_outcome(plan, outcome, session.book, as_json=as_json)
+
+
+async def models_ready(panel: Models | Cassette | None, trader: Trader) -> None:
+    """Load what the council asks its models with, if it does: the first candidate must not wait for that."""
+    from trading.council import MODEL_MODES
+    from trading.llm.models import Models
+
+    if isinstance(panel, Models) and trader.status().council in MODEL_MODES:
+        await panel.ready()
 
 
 async def ended(task: asyncio.Task[None]) -> None:
@@ -900,12 +1094,14 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """What does not depend on the account: the plan, the settings, and what serves people."""
+    """What does not depend on the account: the plan, the settings, what serves people, and whom the council asks."""
 
     plan: Plan
     settings: Settings
     speed: float
     building: Building
+    panel: Models | Cassette | None
+    keys: tuple[Key, ...]
 
     @property
     def badge(self) -> str:
@@ -942,10 +1138,11 @@ async def open_session(place: Place, link: Link, met: Introduction) -> Session:
     seat = Seat(account=account, badge=place.badge, journal=journal, book=book, sequence=sequence, commit_behind=True)
     for name in unfit(plan.config, book.settings):
         print(f"{name} was changed in the chat and does not fit the configuration: ignored", file=sys.stderr)
-    tuned = replace(plan, config=overlaid(plan.config, book.settings))
+    tuned = replace(plan, config=overlaid(plan.config, book.settings), council=chosen_council(place, book))
     source, missed, link.exchange.delivered_up_to = await patiently(link, lambda: warmed_up(tuned, floor, book))
-    trader = make_trader(tuned, floor, seat, source, met.instruments, retuning(plan, floor, book))
-    await trader.start(floor.clock.now(), missed)
+    desk = make_desk(tuned, floor, seat, source, met.instruments, retuning(place, floor, book), place.panel)
+    trader = make_trader(desk, floor, seat)
+    await trader.start(floor.clock.now(), missed, followed_up(tuned, desk, source))
     return Session(
         account=account,
         inbox=link.inbox,
@@ -953,7 +1150,46 @@ async def open_session(place: Place, link: Link, met: Introduction) -> Session:
         journal=journal,
         journal_start=sequence,
         book=book,
-        office=make_office(place, link, journal, trader, seat),
+        office=make_office(place, link, journal, trader, seat, desk),
+    )
+
+
+def chosen_council(place: Place, book: Book) -> Asked:
+    """The council that was chosen in the chat, unless the command line names one or it cannot be any more."""
+    asked = place.plan.council
+    if not book.council or asked.aloud:
+        return asked
+    if missing := council_modes(place).get(book.council, ""):
+        print(f"the council was {book.council} by the chat, which {missing}: it is {asked.mode} now", file=sys.stderr)
+        return asked
+    return replace(asked, mode=book.council)
+
+
+def council_modes(place: Place) -> dict[str, str]:
+    """Every mode of the council with what is missing for it, as the end of a sentence; empty where nothing is."""
+    from bot.settings import missing_for
+    from trading.council import MODES
+
+    plan = place.plan
+    found = {mode: missing_for(mode, plan.config.council, place.keys) for mode in MODES}
+    if plan.council.cassette is not None:
+        found = dict.fromkeys(MODES, "")
+    if place.settings.exchange == "live":
+        found["off"] = "is refused with EXCHANGE=live: real money is not traded without its guards"
+    return found
+
+
+def followed_up(plan: Plan, desk: Desk, source: BySymbol) -> list[ShadowEnded]:
+    """Take up the candidates that are followed where the last run left them; those that have ended by now."""
+    config, book = plan.config, desk.book
+    return desk.shadows.rebuild(
+        book.followed.values(),
+        {symbol: source.window(symbol, sys.maxsize) for symbol in plan.symbols},
+        config.strategy_for,
+        rules=config.rules,
+        terms=config.terms,
+        instruments=desk.instruments,
+        until=book.last_close,
     )
 
 
@@ -1019,9 +1255,10 @@ async def waiting_room(place: Place, link: Link) -> tuple[Book, Trader, Office]:
     await journal.check_end()
     book, sequence = await load_book(journal, exact(plan.config.terms.initial_equity))
     seat = Seat(account=account, badge=place.badge, journal=journal, book=book, sequence=sequence, absent=True)
-    trader = make_trader(plan, floor, seat, BySymbol({}), plan.instruments)
+    desk = make_desk(plan, floor, seat, BySymbol({}), plan.instruments, panel=place.panel)
+    trader = make_trader(desk, floor, seat)
     await trader.start(wall_time())
-    return book, trader, make_office(place, link, journal, trader, seat)
+    return book, trader, make_office(place, link, journal, trader, seat, desk)
 
 
 async def introduced(plan: Plan, settings: Settings, link: Link) -> Introduction:
@@ -1136,14 +1373,17 @@ def open_building(
     """The bot's token and people, the painter of charts, the laboratory, the log that can be asked for."""
     from bot.access import AllowList
     from bot.office import Building
+    from bot.settings import model_keys
     from bot.telegram import Redaction
     from bot.vitals import LogRing
+    from research.grader import StudioGrader
     from research.studio import Studio
     from storage.database import database_file, database_url
 
     keys = settings.keys if settings.bybit_key else ()  # the paper exchange's own are no secret
+    models = [key.secret for key in model_keys(settings)]
     url = database_url(database_of(settings))
-    redact = Redaction([chat.token, *keys, url.password or ""])
+    redact = Redaction([chat.token, *keys, *models, url.password or ""])
     log = LogRing(redact)
     logging.getLogger().addHandler(log)
     stack.callback(logging.getLogger().removeHandler, log)
@@ -1163,6 +1403,7 @@ def open_building(
         painter=studio,
         painter_state=lambda: (True, "ready" if studio.pid else "starts with the first chart"),
         laboratory=laboratory,
+        grader=StudioGrader(studio),
         log=log,
         redact=redact,
         zone=settings.zone,
@@ -1215,7 +1456,9 @@ def candle_source(plan: Plan, settings: Settings) -> CandleSource:
     return ArchiveSource(archive=archive, fetch=brought)
 
 
-def make_office(place: Place, link: Link, journal: SqlJournal, trader: Trader, seat: Seat) -> Office:
+def make_office(
+    place: Place, link: Link, journal: SqlJournal, trader: Trader, seat: Seat, desk: Desk
+) -> Office:
     """What serves people around this trader. An account that has not been met has no days to report."""
     from bot.office import Office
 
@@ -1230,7 +1473,9 @@ def make_office(place: Place, link: Link, journal: SqlJournal, trader: Trader, s
         prices=link.floor.market,
         laboratory=place.building.laboratory,
         clock=link.clock,
-        streams=lambda: streams(link, trader),
+        streams=lambda: streams(link, trader, place.panel),
+        council_modes=lambda: council_modes(place),
+        advise=adviser(place, desk),
         fingerprint=place.plan.fingerprint,
         real_time=place.real_time and not seat.absent,
         real_money=place.settings.exchange == "live",
@@ -1239,15 +1484,55 @@ def make_office(place: Place, link: Link, journal: SqlJournal, trader: Trader, s
     )
 
 
-def streams(link: Link, trader: Trader) -> list[tuple[str, bool, str]]:
-    """The exchange's connections, with their ages in words."""
+def adviser(place: Place, desk: Desk) -> Adviser:
+    """Asks the council that there is about a market as it stands; what is said is kept like everything it says."""
+    from bot.ports import Advice
+    from bot.tuning import overlaid
+    from trading.advice import sounding
+    from trading.errors import BadInput
+    from trading.events import AgentAnswered
+    from trading.hearing import Minutes
+
+    async def advise(symbol: str, side: Side | None) -> Advice:
+        council = desk.council
+        if council.mode == "off":
+            return Advice(symbol=symbol, council="off", problem="the council is off: /mode rules turns it on")
+        strategy = overlaid(place.plan.config, desk.book.settings).strategy_for(symbol)
+        try:
+            asked = sounding(desk, strategy, symbol, side)
+        except BadInput as error:
+            return Advice(symbol=symbol, council=council.mode, side=side, problem=str(error))
+        minutes, proposal = Minutes(), asked.brief.proposal
+        at = proposal.signal_time + proposal.interval
+        ruling = await council.deliberate(asked.brief, minutes)
+        for said in minutes.said:
+            about: dict[str, Any] = {"at": at, "symbol": symbol, "side": proposal.side, "council": council.mode}
+            desk.say(AgentAnswered(**about, verdict_id=None, said=said))
+        return Advice(
+            symbol=symbol,
+            council=council.mode,
+            side=proposal.side,
+            why=asked.why,
+            at=at,
+            close=proposal.close,
+            ruling=ruling,
+            said=tuple(minutes.said),
+        )
+
+    return advise
+
+
+def streams(link: Link, trader: Trader, panel: Models | Cassette | None) -> list[tuple[str, bool, str]]:
+    """The exchange's connections with their ages in words, and the council's models."""
+    from trading.llm.models import Models
 
     def ago(seconds: float | None) -> str:
         return "not yet" if seconds is None else f"{seconds:.0f}s ago"
 
     rows = [(view.name, view.up, ago(view.silence) if view.up else view.trouble) for view in link.exchange.streams()]
     age = trader.status().looked_age
-    return [*rows, ("compared", age is not None and age < 120, ago(age))]
+    models = [("models", *panel.health())] if isinstance(panel, Models) else []
+    return [*rows, ("compared", age is not None and age < 120, ago(age)), *models]
 
 
 async def make_display(place: Place, session: Session, link: Link, chat: Chat) -> Display:
@@ -1629,6 +1914,240 @@ def tell_top(table: GridTable, top: Sequence[tuple[Mapping[str, Any], Mapping[st
         cells = [f"{params[name]:>17g}" for name in table.names]
         figures = ["-" if metrics[name] is None else format(metrics[name], ".4g") for name in shown]
         print("  ".join([*cells, *(f"{each:>12}" for each in figures)]))
+
+
+# ------------------------------------------------------------------------------------------------------ the council
+
+
+def council_eval_command(args: argparse.Namespace) -> int:
+    """`main.py council eval`: the grade of what was decided, or of a council on the candidates of candle files."""
+    from bot.settings import read_settings
+
+    slim_talib()
+    settings = read_settings()
+    start_logging("WARNING")
+    if args.out is not None:
+        make_folder(args.out)
+    found = asyncio.run(graded(args, settings))
+    if args.json:
+        print(json.dumps(dataclasses.asdict(found.grade), allow_nan=False))
+    else:
+        print_grade(found.grade)
+    if args.out is not None:
+        for name, content in (("council.png", found.chart), (found.workbook_name, found.workbook)):
+            (args.out / name).write_bytes(content)
+            print(args.out / name, file=sys.stderr)
+    return 0
+
+
+async def graded(args: argparse.Namespace, settings: Settings) -> Graded:
+    """The candidates that were asked for, judged and graded."""
+    from research.grader import StudioGrader
+    from research.studio import Studio
+
+    async with contextlib.AsyncExitStack() as stack:
+        if args.candles:
+            plan = make_plan(args, settings, resampled=True)
+            title, rows = f"council {plan.council.name}", await judged_on_files(plan, settings, stack)
+        else:
+            title, rows = "council", await judged_so_far(settings)
+        studio = Studio()
+        stack.push_async_callback(studio.close)
+        return await StudioGrader(studio).grade(rows, title, "light")
+
+
+async def judged_on_files(plan: Plan, settings: Settings, stack: contextlib.AsyncExitStack) -> list[Judged]:
+    """Every candidate of the plan's files before its council; the rules judge the same ones."""
+    from research.candidates import Track, candidates, judge
+    from trading.council import MODEL_MODES
+
+    panel = await open_panel(plan, settings, stack) if plan.council.mode in MODEL_MODES else None
+    tracks = [
+        Track(
+            series=file.series,
+            strategy=plan.config.strategy_for(file.series.symbol),
+            rules=plan.config.rules,
+            terms=plan.config.terms,
+            instrument=plan.instruments[file.series.symbol],
+        )
+        for file in plan.files
+    ]
+    council, _ = voices(plan, panel)
+    return await judge(candidates(tracks), council)
+
+
+async def judged_so_far(settings: Settings) -> list[Judged]:
+    """What was decided on the account that was traded last, the models first where there are any."""
+    from storage.council import CouncilRecords
+
+    async with decided_on(settings) as (database, account):
+        records = CouncilRecords(database, account)
+        return await records.judged(models=True) or await records.judged()
+
+
+@contextlib.asynccontextmanager
+async def decided_on(settings: Settings) -> AsyncIterator[tuple[Database, str]]:
+    """The database, and the account that was decided on last; `BadInput` while nothing has been."""
+    from storage.database import open_database
+    from storage.queries import last_account
+
+    database = await open_database(database_of(settings))
+    try:
+        account = await last_account(database)
+        if account is None:
+            raise BadInput("nothing has been decided yet: main.py run trades, --candles FILE names candles instead")
+        yield database, account
+    finally:
+        await database.close()
+
+
+def print_grade(grade: Grade) -> None:
+    """A grade for a person: the word first."""
+    print(f"the council ({grade.council}) {grade.word}: {grade.reason}")
+    print(f"{grade.candidates:,} candidates in {grade.days:,.0f} days, {grade.ended:,} ended with a result")
+    print(f"avoided {grade.avoided:,.1f}R of losses, missed {grade.missed:,.1f}R of gains")
+    print(f"{'arm':<24}{'approved':>9}{'mean R':>9}{'vetoed':>8}{'mean R':>9}{'total R':>10}{'edge R':>9}  95 %")
+    for arm in grade.arms:
+        means = [plain(value, "+.3f") for value in (arm.mean_approved, arm.mean_vetoed)]
+        edge = plain(arm.edge, "+.4f")
+        interval = f"{arm.interval.low:+.4f} to {arm.interval.high:+.4f}" if arm.interval else "-"
+        counts = f"{arm.approved:>9,}{means[0]:>9}{arm.vetoed:>8,}{means[1]:>9}"
+        print(f"{arm.name:<24}{counts}{arm.total:>+10.1f}{edge:>9}  {interval}")
+    print(f"{'agent':<16}{'asked':>7}{'OK':>7}{'Brier':>8}{'skill':>8}{'USD':>9}  votes")
+    for agent in grade.agents:
+        votes = ", ".join(f"{name} {count}" for name, count in agent.votes.items())
+        scores = f"{plain(agent.brier, '.3f'):>8}{plain(agent.skill, '+.3f'):>8}{agent.cost_usd:>9.4f}"
+        print(f"{agent.agent:<16}{agent.asked:>7,}{agent.statuses.get('OK', 0):>7,}{scores}  {votes}")
+
+
+def plain(value: float | None, form: str) -> str:
+    """A figure, or a dash where there is none."""
+    return "-" if value is None else format(value, form)
+
+
+def council_doctor_command(args: argparse.Namespace) -> int:
+    """`main.py council doctor`: every model is asked once; 1 when something is not well."""
+    from bot.settings import read_config, read_settings
+    from trading.llm.doctor import fit
+
+    settings, config = read_settings(), read_config(config_file())
+    start_logging("WARNING")
+    findings = asyncio.run(examined(settings, config, mirror=MIRRORED if args.mirror else 0))
+    if args.json:
+        print(json.dumps({"ok": fit(findings), "findings": [dataclasses.asdict(each) for each in findings]}))
+    else:
+        print("\n".join(finding.line for finding in findings))
+    return 0 if fit(findings) else 1
+
+
+async def examined(settings: Settings, config: TradingConfig, *, mirror: int) -> list[Finding]:
+    """The models that there are keys for, or the rules."""
+    from storage.database import open_database
+    from trading.council.prompting import load_prompts
+    from trading.llm.doctor import Examined, examine
+
+    async with contextlib.AsyncExitStack() as stack:
+        database = await open_database(database_of(settings))
+        stack.push_async_callback(database.close)
+        models = await open_models(config, settings, stack, database)
+        parts = Examined(
+            monotonic=time.monotonic,
+            panel=models,
+            models=config.council.agents,
+            prompts=load_prompts(),
+            seconds=config.council.terms.agent_seconds,
+            keys=models.report if models else tuple,
+            caps=models.caps if models else None,
+            notes=noted(settings, config),
+        )
+        return await examine(parts, mirror=mirror)
+
+
+def noted(settings: Settings, config: TradingConfig) -> list[Finding]:
+    """What is not well before anybody is asked: the mode, and who can read the keys."""
+    from bot.settings import effective_mode, exposed_key_file, model_keys
+    from trading.llm.doctor import Finding
+
+    found = []
+    try:
+        effective_mode(settings.council_mode, config.council, model_keys(settings))
+    except Misconfigured as error:
+        found.append(Finding(name="mode", ok=False, text=str(error)))
+    if exposed := exposed_key_file(settings):
+        found.append(Finding(name="KEY_FILE", ok=False, warning=True, text=exposed))
+    return found
+
+
+def council_show_command(args: argparse.Namespace) -> int:
+    """`main.py council show ID`: one decision, from the packets to the order."""
+    from bot.settings import read_settings
+    from bot.views.dossier import dossier_object, dossier_text
+
+    dossier = asyncio.run(dossier_of(read_settings(), args.id))
+    print(json.dumps(dossier_object(dossier), allow_nan=False) if args.json else dossier_text(dossier))
+    return 0
+
+
+async def dossier_of(settings: Settings, number: int) -> Dossier:
+    """All that is kept of a decision on the account that was traded last."""
+    from storage.council import CouncilRecords
+
+    async with decided_on(settings) as (database, account):
+        dossier = await CouncilRecords(database, account).dossier(number)
+        if dossier is None:
+            raise BadInput(f"there is no decision {number} on {account}: /verdicts in the chat lists the last ones")
+        return dossier
+
+
+def council_record_command(args: argparse.Namespace) -> int:
+    """`main.py council record`: what models have said on the account that was traded last, as a cassette."""
+    from bot.settings import read_settings
+    from trading.events import AgentAnswered
+    from trading.llm.cassette import told_line
+
+    async def write() -> int:
+        from storage.journal import SqlJournal
+
+        async with decided_on(read_settings()) as (database, account):
+            journal, seq, count = SqlJournal(database, account, clock=wall_time), 0, 0
+            with args.out.open("w", encoding="ascii") as file:
+                while batch := await journal.read(seq):
+                    seq = batch[-1].seq
+                    said = [each.event.said for each in batch if isinstance(each.event, AgentAnswered)]
+                    count += sum(file.write(told_line(one)) > 0 for one in said)
+            return count
+
+    print(f"{args.out}: {asyncio.run(write()):,} answers")
+    return 0
+
+
+def llm_command(args: argparse.Namespace) -> int:
+    """`main.py llm`: the scripted model server alone, until Ctrl-C."""
+    from trading.llm.rehearsal.server import RehearsalServer
+
+    script = None if args.script is None else script_of(args.script)
+
+    async def serve() -> None:
+        stop = asked_to_stop()
+        server = RehearsalServer(port=args.port, script=script, seed=args.seed)
+        await server.start()
+        print(f"Models: HF_BASE_URL={server.url} GEMINI_BASE_URL={server.url}", flush=True)
+        await stop.wait()
+        await server.stop()
+
+    try:
+        asyncio.run(serve())
+    except (OSError, OverflowError) as error:
+        raise BadInput(f"--port {args.port} cannot be opened: {error}") from error
+    return 0
+
+
+def script_of(path: Path) -> object:
+    """The script in a file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"--script {path} is not readable JSON: {error}") from error
 
 
 # -------------------------------------------------------------------------------------------------- smaller commands

@@ -1,9 +1,10 @@
 """Journal events as chat messages: pure functions from an event to Telegram HTML.
 
 The first line carries the whole news and begins with the badge, because it is read on a lock screen.
-An event without a card is not worth a message (orders on their way, marks, dropped edges, funding). What happens
-after a decision is told twice: as a message of its own in the decision's thread, and as a line on its card (`step`),
-so that the card alone tells the whole trade; what it said first is never overwritten.
+An event without a card is not worth a message (orders on their way, marks, dropped edges, funding). A decision's card
+is its verdict's, or, where the council takes its time, that of the proposal it debates. What happens after it is told
+twice: as a message of its own in the decision's thread, and as a line on its card (`step`), so that the card alone
+tells debate and trade; what it said first is never overwritten.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from bot.text import (
     moment,
     money,
     multiple,
+    own,
     percent,
     price,
     prose,
@@ -34,9 +36,17 @@ from bot.text import (
 )
 from trading.events import (
     AgentAnswer,
+    AgentAnswered,
     AlertRaised,
+    CandidateProposed,
     CommandDone,
+    CouncilImpaired,
+    CouncilModeChanged,
+    CouncilRecovered,
     Event,
+    ModelCall,
+    Opinion,
+    OpinionReached,
     OrderAccepted,
     OrderCancelled,
     OrderDoubted,
@@ -45,13 +55,16 @@ from trading.events import (
     OrderRefused,
     SessionStarted,
     SettingsChanged,
+    ShadowEnded,
     StopMoved,
     SymbolsChanged,
+    Testimony,
     TradeClosed,
     TradingPaused,
     TradingResumed,
     VerdictReached,
 )
+from trading.grades import stance
 from trading.model import ExitReason, OrderSide, Purpose, Side
 from trading.pictures import Theme
 
@@ -60,6 +73,7 @@ if TYPE_CHECKING:
 
 _HEADLINE_REASON: Final = 120
 _SENTENCE: Final = 240
+_STEP_REASON: Final = 120
 _DERIVED: Final = 5  # significant digits of a distance that was computed, not quoted
 _MOST_REASONS: Final = 6
 _MOST_ANSWERS: Final = 6
@@ -74,6 +88,7 @@ _EXITS: Final[Mapping[ExitReason, str]] = MappingProxyType(
         ExitReason.EXTERNAL: "closed outside the bot",
     }
 )
+_SHADOWS: Final[Mapping[str, str]] = MappingProxyType({reason.value: words for reason, words in _EXITS.items()})
 _CANCELLED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "expired": "not filled in time",
@@ -83,10 +98,24 @@ _CANCELLED: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+_MODELS: Final = "the models"
+_SPOKEN: Final[Mapping[str, str]] = MappingProxyType({"rules": "the rules", "off": "no council at all"})
+MODE_MEANS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "strict": "three models decide; one that does not answer means no trade",
+        "degraded": "three models decide; a missing Quant or Strategist is replaced by rules, at half size",
+        "rules": "three sets of rules in code decide, no model is asked",
+        "shadow": "the rules decide, the models are asked and recorded beside them",
+        "off": "nobody decides: the strategy alone, without council, guards and limits",
+    }
+)
+"""What each mode of the council means, in a line, from the strictest to none."""
+
 
 Push = Literal["on", "silent", "off"]
 PUSHED: Final[Mapping[str, Push]] = MappingProxyType(
     {
+        "debate": "silent",
         "approved": "on",
         "rejected": "silent",
         "order": "off",
@@ -126,6 +155,11 @@ class Look:
     def lead(self) -> str:
         """The badge, safe and short."""
         return word(self.badge, 24)
+
+    @property
+    def shows_debates(self) -> bool:
+        """Whether a proposal has a card of its own while the council debates it."""
+        return self.push.get("debate", PUSHED["debate"]) != "off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,20 +225,26 @@ def _verdict_headline(event: VerdictReached, look: Look) -> str:
 
 
 def _verdict_numbers(event: VerdictReached, look: Look) -> list[str]:
+    lines = _levels(event, look)
+    if event.approved and event.size_modifier < 1:
+        capped = f", then {own(event.clamp, _SENTENCE)}" if event.clamp else ""
+        lines.append(f"Size shrunk to {percent(event.size_modifier, 0)} by the council{capped}")
+    return lines
+
+
+def _levels(event: VerdictReached | CandidateProposed, look: Look) -> list[str]:
+    """Entry, stop and target, and what they were made of."""
     target = price(event.take_profit) if event.take_profit is not None else "trailing"
-    lines = [f"Entry {price(event.entry)}  SL {price(event.stop)}  TP {target}"]
     facts = [f"1R {price(event.r_distance, _DERIVED)}"]
     if event.atr is not None:
         facts.append(f"ATR {price(event.atr, _DERIVED)}")
     facts += [f"close {price(event.close)}", f"bar {moment(event.signal_time, look.zone)}"]
-    lines.append(" · ".join(facts))
-    if event.approved and event.size_modifier < 1:
-        lines.append(f"Size shrunk to {percent(event.size_modifier, 0)} by the council")
-    return lines
+    return [f"Entry {price(event.entry)}  SL {price(event.stop)}  TP {target}", " · ".join(facts)]
 
 
 def _verdict_voices(event: VerdictReached) -> list[str]:
     lines = [f"Council {word(event.council)}: {_votes(event.answers)}" if event.answers else ""]
+    lines += [opinion_line(opinion) for opinion in event.opinions[:_MOST_ANSWERS]]
     strongest = strongest_no(event.answers, event.side)
     if strongest:
         lines.append(f"Strongest no: “{prose(strongest, _SENTENCE)}”")
@@ -221,29 +261,102 @@ def _votes(answers: tuple[AgentAnswer, ...]) -> str:
 
 def _vote(answer: AgentAnswer) -> str:
     """`Quant SHORT 0.61`; what failed says how: `Quant TIMEOUT`."""
-    name = word(answer.agent).replace("_", " ").capitalize()
+    return f"{agent_name(answer.agent)} {_says(answer)}"
+
+
+def _says(answer: AgentAnswer) -> str:
     if answer.status.upper() != "OK":
-        return f"{name} {word(answer.status)}"
-    return f"{name} {word(answer.vote)}" + (f" {answer.p_win:.2f}" if answer.p_win is not None else "")
+        return word(answer.status)
+    return word(answer.vote) + (f" {answer.p_win:.2f}" if answer.p_win is not None else "")
 
 
-def stance(answer: AgentAnswer, side: Side) -> int:
-    """+1 for a trade on that side, -1 against it, 0 for neither."""
-    vote = answer.vote.upper()
-    if vote in {"APPROVED", "REJECTED"}:
-        return 1 if vote == "APPROVED" else -1
-    return {"LONG": 1, "BULLISH": 1, "SHORT": -1, "BEARISH": -1}.get(vote, 0) * side.sign
+def agent_name(agent: str) -> str:
+    """`risk_manager` as people say it."""
+    return word(agent).replace("_", " ").capitalize()
+
+
+def opinion_line(opinion: Opinion) -> str:
+    """What another council would have decided on the same candidate."""
+    return f"{_council(opinion.council).capitalize()} would have {_would(opinion.approved, opinion.size_modifier)}"
+
+
+def _would(approved: bool, size: float) -> str:
+    if not approved:
+        return "rejected it"
+    return "approved it in full" if size >= 1 else f"approved {percent(size, 0)} of it"
+
+
+def _council(name: str) -> str:
+    """A council by its name in events, as a person would call it."""
+    if name in MODE_MEANS or name == "models":
+        return _SPOKEN.get(name, _MODELS)
+    return word(name)
 
 
 def strongest_no(answers: Sequence[AgentAnswer], side: Side) -> str:
-    """What the one who believes least in the trade says against it; empty when nobody takes a stand.
+    """What the one who believes least in the trade says against it; empty when nobody has answered.
 
-    Who is for the trade has its counter-argument in `against`; who is against it, in `text`.
+    Who is for the trade has its counter-argument in `against`; who is against it, in `text`. Who takes no stand is
+    heard only where nobody does, with the case for taking none.
     """
     stands = [(answer, stance(answer, side)) for answer in answers if answer.status.upper() == "OK"]
     said = [(answer.p_win, answer.text if place < 0 else answer.against) for answer, place in stands if place]
-    noes = [(1.0 if odds is None else odds, text.strip()) for odds, text in said if text.strip()]
-    return min(noes, default=(1.0, ""))[1]
+    undecided = [(answer.p_win, answer.text or answer.against) for answer, place in stands if not place]
+    for group in (said, undecided):
+        noes = [(1.0 if odds is None else odds, text.strip()) for odds, text in group if text.strip()]
+        if noes:
+            return min(noes)[1]
+    return ""
+
+
+# The debate: what is said while the council takes its time, and what is found out about it afterwards.
+
+
+def debate_card(event: CandidateProposed, look: Look) -> str:
+    """The candidate that the council is asked about, at its base size."""
+    head = f"{look.lead} <b>#{event.verdict_id} {_side(event.side)} {coin(event.symbol)} PROPOSED</b>"
+    base = f"Base size {quantity(event.qty)}, risk {money(event.risk_usdt, sign=False)}"
+    return fitted(
+        [
+            f"{head}, the council debates",
+            *_levels(event, look),
+            f"{base} ({share(event.risk_usdt, event.equity)})",
+            f"Council {word(event.council)}: it may veto or shrink this, nothing else",
+        ]
+    )
+
+
+def testimony_line(said: Testimony) -> str:
+    """`Quant SHORT 0.61 · 3.2 s`; a failure says why, and whose vote counts instead."""
+    answer, took = said.answer, seconds_of(said.calls)
+    parts = [_vote(answer)]
+    if answer.status.upper() != "OK":
+        parts[0] += f": {prose(answer.text, _STEP_REASON) or 'no reason given'}"
+    parts += [f"{took:.1f} s"] if took is not None else []
+    return " · ".join([*parts, "its rules twin votes instead"] if said.twin else parts)
+
+
+def seconds_of(calls: Sequence[ModelCall]) -> float | None:
+    """How long the calls took together; None where no model was asked."""
+    return sum(call.latency_ms for call in calls) / 1000 if calls else None
+
+
+def impaired_card(event: CouncilImpaired, look: Look) -> str:
+    """Agents that have stopped answering, and what that means for trades."""
+    names = ", ".join(agent_name(agent) for agent in event.agents[:_MOST_ANSWERS])
+    return f"{look.lead} <b>COUNCIL IMPAIRED</b>{f' ({names})' if names else ''}: {prose(event.text, 1000)}"
+
+
+def recovered_card(event: CouncilRecovered, look: Look) -> str:
+    """All agents answer again."""
+    return f"{look.lead} <b>COUNCIL RECOVERED</b>: {prose(event.text, 1000)}"
+
+
+def mode_card(event: CouncilModeChanged, look: Look) -> str:
+    """Who decides from now on."""
+    head = f"{look.lead} <b>COUNCIL {word(event.old)} → {word(event.mode)}</b> by {word(event.by, 40)}"
+    means = MODE_MEANS.get(event.mode)
+    return fitted([f"{head}{f': {means}' if means else ''}", "From the next candidate on; kept over restarts."])
 
 
 def fill_card(event: OrderFilled, look: Look) -> str:
@@ -397,13 +510,55 @@ def order_card(event: OrderAccepted, look: Look) -> str:
 
 
 def step(event: Event, look: Look) -> Step | None:
-    """What an event adds to its decision's card; None when it belongs to none."""
+    """What an event adds to its decision's card; None when it belongs to none, or is what that card begins with."""
     writer = _STEPS.get(type(event))
     verdict_id: int | None = getattr(event, "verdict_id", None)
-    if writer is None or verdict_id is None:
+    if writer is None or verdict_id is None or (isinstance(event, VerdictReached) and _opens(event, look)):
         return None
     line, buttons = writer(event)
     return Step(verdict_id=verdict_id, line=f"{moment(event.at, look.zone)} {line}", buttons=buttons)
+
+
+def _answered_step(event: AgentAnswered) -> tuple[str, Buttons | None]:
+    aside = "beside it " if event.council == "shadow" else ""
+    return f"{aside}{testimony_line(event.said)}", None
+
+
+def _verdict_step(event: VerdictReached) -> tuple[str, Buttons | None]:
+    if event.approved:
+        # The share is of the size before the caps: one that holds the base size down too may leave it as it was.
+        shrunk = f", the council shrank it to {percent(event.size_modifier, 0)}" if event.size_modifier < 1 else ""
+        capped = ", a cap holds it" if event.clamp else ""
+        return f"<b>APPROVED</b> {quantity(event.qty)} at {price(event.entry)}{shrunk}{capped}", _verdict_buttons(event)
+    by = f" by {word(event.gate)}" if event.gate else ""
+    why = f": {prose(event.reasons[0], _STEP_REASON)}" if event.reasons else ""
+    return f"<b>REJECTED</b>{by}{why}", _verdict_buttons(event)
+
+
+def _verdict_buttons(event: VerdictReached) -> Buttons:
+    number = event.verdict_id
+    cancel = button("Cancel", "cancel", number) if event.approved else []
+    return [[*button("Why", "why", number), *button("Chart", "chart", event.symbol), *cancel]]
+
+
+def _opinion_step(event: OpinionReached) -> tuple[str, Buttons | None]:
+    why = f": {prose(event.reasons[0], _STEP_REASON)}" if event.reasons and not event.approved else ""
+    return f"{_MODELS} would have {_would(event.approved, event.size_modifier)}{why}", None
+
+
+def _shadow_step(event: ShadowEnded) -> tuple[str, Buttons | None]:
+    return shadow_line(event.ended, event.r), None
+
+
+def shadow_line(ended: str, r: float | None) -> str:
+    """What a candidate that was not traded came to by the rules, as in `ShadowEnded`."""
+    if ended == "unfilled":
+        return "would not have filled"
+    if r is None:
+        return "what it would have come to is not known: its bars are gone"
+    trailed = ended == ExitReason.STOP.value and r > 0  # the first stop lies below the entry
+    how = _SHADOWS[ExitReason.TRAILING.value] if trailed else _SHADOWS.get(ended) or word(ended)
+    return f"would have ended {multiple(r)} by {how}"
 
 
 def _intended_step(event: OrderIntended) -> tuple[str, Buttons | None]:
@@ -459,6 +614,10 @@ def _purpose(purpose: Purpose) -> str:
 
 _STEPS: Final[Mapping[type[Event], Callable[[Any], tuple[str, Buttons | None]]]] = MappingProxyType(
     {
+        AgentAnswered: _answered_step,
+        VerdictReached: _verdict_step,
+        OpinionReached: _opinion_step,
+        ShadowEnded: _shadow_step,
         OrderIntended: _intended_step,
         OrderFilled: _filled_step,
         StopMoved: _stop_step,
@@ -470,17 +629,31 @@ _STEPS: Final[Mapping[type[Event], Callable[[Any], tuple[str, Buttons | None]]]]
 )
 
 
+def _opens(event: VerdictReached, look: Look) -> bool:
+    """Whether a verdict is the first that is heard of its candidate."""
+    return not (event.debated and look.shows_debates)
+
+
+def _proposed(event: CandidateProposed, look: Look) -> Card:
+    return Card(
+        text=debate_card(event, look),
+        kind="debate",
+        verdict_id=event.verdict_id,
+        opens_thread=True,
+        buttons=[button("Chart", "chart", event.symbol)],
+    )
+
+
 def _verdict(event: VerdictReached, look: Look) -> Card:
-    number = event.verdict_id
-    buttons = [[*button("Why", "why", number), *button("Chart", "chart", event.symbol)]]
-    if event.approved:
-        buttons[0] += button("Cancel", "cancel", number)
+    """In a thread that its debate has opened, the buttons that follow the trade stand on the card of the debate."""
+    number, opens = event.verdict_id, _opens(event, look)
+    plainly = [[*button("Why", "why", number), *button("Chart", "chart", event.symbol)]]
     return Card(
         text=verdict_card(event, look),
         kind="approved" if event.approved else "rejected",
         verdict_id=number,
-        opens_thread=True,
-        buttons=buttons,
+        opens_thread=opens,
+        buttons=_verdict_buttons(event) if opens else plainly,
     )
 
 
@@ -501,7 +674,11 @@ def _said(kind: str, write: Callable[[Any, Look], str], *, urgent: bool = False)
 
 _CARDS: Final[Mapping[type[Event], Callable[[Any, Look], Card]]] = MappingProxyType(
     {
+        CandidateProposed: _proposed,
         VerdictReached: _verdict,
+        CouncilImpaired: _said("alert", impaired_card),
+        CouncilRecovered: _said("alert", recovered_card),
+        CouncilModeChanged: _said("settings", mode_card),
         OrderAccepted: _said("order", order_card),
         OrderFilled: _said("fill", fill_card),
         StopMoved: _said("stop", stop_card),

@@ -1,6 +1,7 @@
 """From the journal to the outbox: tails the journal by a stored cursor and writes each event's card and step.
 
-A decision's card lives: what happens to its trade is added to it, and comes as a reply in its thread too. Cards and
+A decision's card lives: the debate about it and what happens to its trade are added to it, and what is news comes as a
+reply in its thread too. Cards and
 cursor are committed together and every message has a key made from the event's place in the
 journal: a crash anywhere neither loses nor doubles one, and a slow or dead Telegram never delays a trade.
 """
@@ -19,7 +20,7 @@ from storage.journal import SqlJournal
 from storage.outbox import Amendment, NewMessage, Outbox
 from storage.queries import Records
 from storage.signal import Signal
-from trading.events import Event, TradeClosed
+from trading.events import Event, ShadowEnded, TradeClosed
 from trading.ports import Recorded
 
 CURSOR: Final = "notifier"
@@ -87,7 +88,8 @@ class Notifier:
         for recorded in batch:
             await self._settle(recorded.event)
             day = await self._days.after(recorded.event)
-            messages += self._told(recorded, day)
+            if not await self._known(recorded.event):
+                messages += self._told(recorded, day)
         # Events that give no message need no commit of their own: read again, they give none again.
         if messages or batch[-1].seq - self._stored >= _BATCH:
             await self._outbox.deliver(CURSOR, batch[-1].seq, messages)
@@ -103,6 +105,10 @@ class Notifier:
             if added is not None:
                 key = thread_of(added.verdict_id, chat)
                 yield Amendment(key=key, step=added.line, buttons=added.buttons, priority=EDIT)
+
+    async def _known(self, event: Event) -> bool:
+        """Whether an event is no news: what an approved candidate would have come to, its own trade tells."""
+        return isinstance(event, ShadowEnded) and await self._records.outcome(event.verdict_id) != "rejected"
 
     async def _settle(self, event: Event) -> None:
         update = update_of(getattr(event, "command", ""))
@@ -121,7 +127,7 @@ def answer_of(update_id: int) -> str:
 
 
 def addressed(card: Card, seq: int, chat: int, *, silent: bool) -> NewMessage:
-    """The card as a message to one chat: a verdict opens a thread, what follows on it replies there.
+    """The card as a message to one chat: the first of a decision opens a thread, what follows on it replies there.
 
     The end of a request replies to its answer, for the one who asked (a thread of another chat is not one).
     """

@@ -21,14 +21,16 @@ from bot.cards import PUSHED, Look
 from bot.commands import COMMANDS
 from bot.conversation import Conversation
 from bot.courier import Pace
+from bot.grading import RememberingGrader
 from bot.jobs import Jobs
-from bot.ports import Desk, Prices, Trader
+from bot.ports import Adviser, CouncilModes, Desk, Prices, Trader
 from bot.scheduler import Chores, DailyReport, Scheduler
 from bot.settings import TradingConfig
 from bot.studies import Studies
 from bot.telegram import Redaction
 from bot.tuning import Tuning
 from bot.vitals import Gauges, LogRing, LoopLag, ProgramVitals
+from storage.council import CouncilRecords
 from storage.database import Database
 from storage.equity import Days, EquitySamples
 from storage.housekeeping import Housekeeping
@@ -37,6 +39,7 @@ from storage.journal import SqlJournal
 from storage.outbox import Outbox
 from storage.queries import Records
 from storage.tickets import Tickets
+from trading.grades import Grader
 from trading.laboratory import Laboratory
 from trading.pictures import Painter
 from trading.ports import Clock
@@ -64,6 +67,7 @@ class Building:
     painter: Painter
     painter_state: Callable[[], tuple[bool, str]]
     laboratory: Laboratory
+    grader: Grader
     log: LogRing
     redact: Redaction
     zone: tzinfo
@@ -75,7 +79,8 @@ class Office:
     """One trader's. `real_time`: market time is the wall's; `made_up`: no exchange anywhere knows these prices;
     `illustrated`: approved decisions get a chart.
 
-    `overlay` gives the settings that were changed over `config`; `streams` rows of the exchange's connections. Once a
+    `overlay` gives the settings that were changed over `config`; `streams` rows of the exchange's connections.
+    `council_modes` says which councils there can be, `advise` asks the one there is. Once a
     week the laboratory looks for something better, where the market is a real one and its time the wall's.
     """
 
@@ -93,6 +98,8 @@ class Office:
         laboratory: Laboratory,
         clock: Clock,
         streams: Callable[[], Sequence[Row]],
+        council_modes: CouncilModes,
+        advise: Adviser,
         fingerprint: str,
         real_time: bool,
         real_money: bool,
@@ -189,6 +196,10 @@ class Office:
             studies=studies,
             laboratory=laboratory,
             jobs=self.jobs,
+            council=CouncilRecords(db, account),
+            grader=RememberingGrader(building.grader),
+            council_modes=council_modes,
+            advise=advise,
             commands=COMMANDS,
         )
         self.conversation = Conversation(

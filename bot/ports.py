@@ -10,14 +10,17 @@ from typing import Literal, Protocol
 from bot.access import Caller, Role
 from bot.cards import Look
 from bot.studies import Studies
+from storage.council import CouncilRecords
 from storage.equity import EquitySamples
 from storage.outbox import Buttons, Media
 from storage.queries import Records
 from storage.tickets import Tickets
-from trading.events import Request
+from trading.events import Request, Testimony
+from trading.grades import Grader
 from trading.laboratory import Laboratory, Study
-from trading.model import CandleSeries
+from trading.model import CandleSeries, Side
 from trading.pictures import Painter
+from trading.ports import Deliberation
 from trading.status import Status
 
 
@@ -75,6 +78,34 @@ class Vitals(Protocol):
     def version(self) -> Sequence[tuple[str, str]]:
         """Program, Python, libraries, configuration: name and version."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """What the council reads in a market now; nothing is ordered by it.
+
+    `side` is the one that it was asked about and `why` says whose choice that was. `at` is the market time of the
+    close that was read, `close` its price, `council` the mode. With a `problem` there is no reading, and it says why.
+    """
+
+    symbol: str
+    council: str
+    side: Side | None = None
+    why: str = ""
+    at: datetime | None = None
+    close: float | None = None
+    ruling: Deliberation | None = None
+    said: tuple[Testimony, ...] = ()
+    problem: str = ""
+
+
+Adviser = Callable[[str, Side | None], Awaitable[Advice]]
+"""Asks the council about a configured symbol; without a side, about the one that the market suggests.
+
+Never raises for what models or the exchange do: that is a `problem`.
+"""
+CouncilModes = Callable[[], Mapping[str, str]]
+"""Every mode of the council by name, with what is missing for it as the end of a sentence; empty where nothing is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +218,10 @@ class Desk:
     studies: Studies
     laboratory: Laboratory
     jobs: Jobs
+    council: CouncilRecords
+    grader: Grader
+    council_modes: CouncilModes
+    advise: Adviser
     commands: tuple[Command, ...] = field(repr=False)
 
     @property

@@ -13,6 +13,7 @@ import difflib
 import io
 import json
 import math
+import os
 import re
 import urllib.parse
 import zoneinfo
@@ -29,9 +30,12 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bot.cards import PUSHED, Push
+from trading.council import MODEL_MODES, MODES
+from trading.council.questions import PROVIDERS, AgentModel
 from trading.errors import BadInput, Misconfigured
 from trading.exchange.bybit.endpoints import is_loopback
 from trading.exchange.simulated.instruments import KNOWN
+from trading.llm.keys import VARIABLES, Key, keys_of
 from trading.model import Instrument, exact
 from trading.parameters import AccountTerms, InstrumentTerms, Parameters, Range, TradeRules, near, param, too_large
 from trading.pictures import Theme
@@ -40,7 +44,9 @@ from trading.strategy import Strategy, strategies, strategy_named
 
 EXCHANGES = ("paper", "demo", "testnet", "live")
 FEEDS = ("synthetic", "replay", "live")
-COUNCILS = ("rules", "off")
+AUTO = "auto"  # strict when every model has a key, else rules
+COUNCILS = (AUTO, *MODES)
+AGENTS = ("quant", "strategist", "risk_manager")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 TIMEFRAMES = (1, 3, 5, 15, 30, 60, 120, 240, 360, 720, 1440)  # minutes; Bybit's kline intervals up to a day
 
@@ -142,6 +148,63 @@ def _endpoint(*schemes: str) -> Callable[[object], object]:
     return check
 
 
+def _huggingface_url(value: object) -> object:
+    """The router's address ends in /v1: `huggingface_hub` appends /chat/completions to it."""
+    address = _keyed_address(value)
+    if not isinstance(address, str):
+        return address
+    root = address.removesuffix("/chat/completions")
+    return root if root.endswith("/v1") else f"{root}/v1"
+
+
+def _gemini_url(value: object) -> object:
+    """Gemini's address ends without a version: `google-genai` appends /v1beta and the rest to it."""
+    address = _keyed_address(value)
+    return re.sub(r"/v1(beta|alpha)?$", "", address) if isinstance(address, str) else address
+
+
+def _keyed_address(value: object) -> object:
+    """An address of a service with keys, perhaps with a path: encrypted, or on this machine."""
+    text = _text(value)
+    if not isinstance(text, str):
+        return text
+    try:
+        parts = urllib.parse.urlsplit(text)
+        sound = bool(parts.hostname) and parts.port != 0 and not parts.username
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        raise _refuse("must be an address such as http://127.0.0.1:8790/v1") from None
+    if not sound or parts.scheme not in {"http", "https"} or re.search(r"[\s?#]", text):
+        raise _refuse("must be an address such as http://127.0.0.1:8790/v1")
+    if parts.scheme == "http" and not is_loopback(text):
+        raise _refuse("must begin with https:// unless it is on this machine")
+    return text.rstrip("/")
+
+
+def _tokens(value: object) -> object:
+    """Keys of a model's provider: commas between accounts, `|` between keys of one."""
+    text = _text(value.get_secret_value() if isinstance(value, SecretStr) else value)
+    if not isinstance(text, str):
+        return text
+    for place, item in enumerate(text.split(","), 1):
+        if not all(re.fullmatch(r"\s*[\w.~+/=-]{8,256}\s*", key, re.ASCII) for key in item.split("|")):
+            raise _refuse(f"key {place} is none: write keys with commas between them, | between those of one account")
+    return text
+
+
+def _key_file(value: object) -> object:
+    text = _text(value)
+    if not isinstance(text, str):
+        return text
+    try:
+        path = Path(text).expanduser()
+        missing, readable = not path.exists(), path.is_file() and os.access(path, os.R_OK)
+    except (OSError, RuntimeError, ValueError):  # a name too long; no home folder for ~; a zero byte
+        raise _refuse("is no possible file: write the whole path") from None
+    if missing or not readable:
+        raise _refuse("is not there: make the file, or leave it empty" if missing else "is no file that can be read")
+    return path
+
+
 def _key(value: object) -> object:
     text = _text(value.get_secret_value() if isinstance(value, SecretStr) else value)
     if isinstance(text, str) and not re.fullmatch(r"[\w+/=-]{1,128}", text, re.ASCII):
@@ -223,7 +286,12 @@ class Settings(BaseSettings):
     bybit_secret: Annotated[SecretStr | None, BeforeValidator(_key)] = None
     feed_rest_url: Annotated[str | None, BeforeValidator(_endpoint("http", "https"))] = None
     feed_ws_url: Annotated[str | None, BeforeValidator(_endpoint("ws", "wss"))] = None
-    council_mode: Annotated[str | None, BeforeValidator(_choice(COUNCILS))] = None  # None: config.json says
+    council_mode: Annotated[str | None, BeforeValidator(_choice(MODES))] = None  # None: config.json says
+    hf_token: Annotated[SecretStr | None, BeforeValidator(_tokens)] = None
+    hf_base_url: Annotated[str | None, BeforeValidator(_huggingface_url)] = None  # None: the provider's own
+    gemini_api_key: Annotated[SecretStr | None, BeforeValidator(_tokens)] = None
+    gemini_base_url: Annotated[str | None, BeforeValidator(_gemini_url)] = None
+    key_file: Annotated[Path | None, BeforeValidator(_key_file)] = None
     database_url: Annotated[SecretStr | None, BeforeValidator(_database_url)] = None
     data_dir: Annotated[Path, BeforeValidator(_data_dir)] = Path("data")
     log_level: Annotated[str, BeforeValidator(_log_level)] = "INFO"
@@ -261,6 +329,31 @@ def read_settings(env_file: Path = Path(".env")) -> Settings:
     raise Misconfigured("\n".join(problems))
 
 
+def model_keys(settings: Settings) -> tuple[Key, ...]:
+    """Every key of a model's provider: HF_TOKEN, GEMINI_API_KEY and the lines of KEY_FILE.
+
+    `Misconfigured` names the variable or the line of what is wrong, never its text.
+    """
+    lines = _file_text(settings.key_file) if settings.key_file else ""
+    if lines is None:
+        raise Misconfigured("KEY_FILE: is not there: make the file, or leave it empty")
+    try:
+        return keys_of(_revealed(settings.hf_token), _revealed(settings.gemini_api_key), lines.splitlines())
+    except BadInput as error:
+        raise Misconfigured(str(error)) from None
+
+
+def _revealed(secret: SecretStr | None) -> tuple[str, ...]:
+    return (secret.get_secret_value(),) if secret else ()
+
+
+def exposed_key_file(settings: Settings) -> str:
+    """What to do when others than its owner can read KEY_FILE; empty when they cannot, or there is none."""
+    if settings.key_file is None or os.name == "nt" or not settings.key_file.stat().st_mode & 0o077:
+        return ""
+    return f"others on this machine can read KEY_FILE: chmod 600 {settings.key_file}"
+
+
 def _contradictions(settings: Settings) -> list[str]:
     """Settings that are sound one by one and do not go together."""
     problems = []
@@ -274,6 +367,10 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append("BYBIT_WS_URL is set without BYBIT_REST_URL: set both, or neither")
     if settings.feed_ws_url and not settings.feed_rest_url:
         problems.append("FEED_WS_URL is set without FEED_REST_URL: set both, or neither")
+    try:
+        model_keys(settings)
+    except Misconfigured as error:
+        problems.append(str(error))
     return problems
 
 
@@ -330,6 +427,98 @@ class MarketTerms(Parameters):
     speed: float = param(14400.0, "market time over wall time; 0 is as fast as the engine follows")
 
 
+@dataclass(frozen=True, slots=True)
+class _Span(Range):
+    """A range with an upper end."""
+
+    most: float = math.inf
+
+    def problem(self, value: float) -> str | None:
+        """Why `value` is refused, or None."""
+        if value > self.most:
+            return f"must be at most {self.most:g}"
+        return Range.problem(self, value)
+
+
+def _between(default: float, doc: str, span: _Span) -> Any:
+    return field(default=default, metadata={"range": span, "doc": doc})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskingTerms(Parameters):
+    """What a day of asking models may cost, and how long an answer is waited for."""
+
+    daily_usd: float = param(1.0, "USD that models may cost a day; beyond it nobody is asked")
+    daily_tokens: int = param(300_000, "tokens a day, in and out; beyond them nobody is asked", least=1)
+    council_seconds: float = _between(25.0, "deadline of the whole council", _Span(0.0, True, 120.0))
+    agent_seconds: float = _between(10.0, "deadline of one agent", _Span(0.0, True, 60.0))
+    attempt_seconds: float = _between(8.0, "deadline of one request", _Span(0.0, True, 60.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerTerms(Parameters):
+    """The numbers of one agent's model; prices are USD for a million tokens."""
+
+    max_tokens: int = _between(2048, "most tokens of an answer, thinking included", _Span(256, False, 65_536))
+    temperature: float = _between(0.2, "0 always takes the likeliest word", _Span(0.0, False, 2.0))
+    price_in: float = _between(0.0, "USD for a million tokens of the question", _Span(0.0, False, 1000.0))
+    price_out: float = _between(0.0, "USD for a million tokens of the answer", _Span(0.0, False, 1000.0))
+
+
+GEMINI_TOKENS = 2048  # thinking counts against them, and less leaves nothing for the answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CouncilConfig:
+    """Who decides, by which models (by agent; one that config.json does not name is missing), and within which bounds.
+
+    `mode` is `auto` or one of `trading.council.MODES`; `effective_mode` resolves it.
+    """
+
+    mode: str = AUTO
+    agents: Mapping[str, AgentModel] = field(default_factory=dict)
+    terms: AskingTerms = field(default_factory=AskingTerms)
+
+
+def effective_mode(asked: str | None, council: CouncilConfig, keys: Collection[Key]) -> str:
+    """The mode that is meant: `asked` (COUNCIL_MODE), else config.json's; `auto` is strict if it can be, else rules.
+
+    `Misconfigured` when that mode lacks a model or a key.
+    """
+    wanted = asked or council.mode
+    if wanted == AUTO:
+        return "rules" if missing_for("strict", council, keys) else "strict"
+    if missing := missing_for(wanted, council, keys):
+        where = "COUNCIL_MODE" if asked else "config.json: council.mode"
+        raise Misconfigured(f"{where}={wanted} {missing}")
+    return wanted
+
+
+def missing_for(mode: str, council: CouncilConfig, keys: Collection[Key]) -> str:
+    """What a mode lacks, as the end of a sentence about it and with what to do; empty when it can be.
+
+    `degraded` replaces a missing Quant or Strategist, so that only the Risk Manager must be there.
+    """
+    if mode not in MODEL_MODES:
+        return ""
+    agents = ("risk_manager",) if mode == "degraded" else AGENTS
+    if unnamed := [agent for agent in agents if agent not in council.agents]:
+        return f"needs a model for {_named(unnamed)}: write council.{unnamed[0]} into config.json"
+    held = {key.provider for key in keys}
+    without: dict[str, list[str]] = {}
+    for agent in agents:
+        if (provider := council.agents[agent].provider) not in held:
+            without.setdefault(VARIABLES[provider], []).append(agent)
+    if not without:
+        return ""
+    needs = " and ".join(f"{variable} for {_named(names)}" for variable, names in without.items())
+    return f"needs {needs}: write it into .env, or the key into KEY_FILE"
+
+
+def _named(agents: Sequence[str]) -> str:
+    return " and ".join(f"the {agent.replace('_', ' ').title()}" for agent in agents)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatConfig:
     """How the chat looks and what it says by itself: the charts' theme, kinds of message that differ from the default,
@@ -373,7 +562,7 @@ class TradingConfig:
     rules: TradeRules = field(default_factory=TradeRules)
     terms: AccountTerms = field(default_factory=AccountTerms)
     limits: Limits = field(default_factory=Limits)
-    council_mode: str = "rules"
+    council: CouncilConfig = field(default_factory=CouncilConfig)
     market: MarketTerms = field(default_factory=MarketTerms)
     chat: ChatConfig = field(default_factory=ChatConfig)
     instruments: Mapping[str, Instrument] = field(default_factory=lambda: dict(KNOWN))
@@ -423,6 +612,16 @@ GROUPS = (
 FRACTIONS = {
     *("risk_per_trade", "max_open_risk", "max_drawdown"),
     *("entry_offset", "maker_fee", "taker_fee", "slippage"),
+}
+_OF_AGENT = {
+    "provider": f"write one of {', '.join(PROVIDERS)}",
+    "model": "write the id of the model",
+    "price_in": "write USD for a million tokens of the question, 0 where it is free",
+    "price_out": "write USD for a million tokens of the answer, 0 where it is free",
+}
+_MODEL_IDS = {
+    "huggingface": (re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}(:[\w.-]{1,48})?", re.ASCII), "owner/model:provider"),
+    "gemini": (re.compile(r"[\w.-]{1,96}", re.ASCII), "gemini-…-flash"),
 }
 _KINDS = {bool: "true or false", str: "text", list: "a list", dict: "a group", type(None): "null"}
 
@@ -477,7 +676,7 @@ class _Check:
             rules=TradeRules(**entry, **trailing),
             terms=AccountTerms(**self.values("risk", self.group(raw, "risk"), AccountTerms)),
             limits=Limits(**self.values("limits", self.group(raw, "limits"), Limits)),
-            council_mode=self.council(self.group(raw, "council")),
+            council=self.council(self.group(raw, "council")),
             market=MarketTerms(**self.values("market", self.group(raw, "market"), MarketTerms)),
             chat=self.chat(self.group(raw, "chat")),
             instruments=self.instruments(self.group(raw, "instruments")),
@@ -531,6 +730,8 @@ class _Check:
             "trailing": TRAILING,
             "risk": AccountTerms.names(),
             "limits": Limits.names(),
+            "council": AskingTerms.names(),
+            "council.AGENT": ("provider", "model", *AnswerTerms.names()),
             "market": MarketTerms.names(),
             "instruments.SYMBOL": InstrumentTerms.names(),
         }
@@ -590,15 +791,43 @@ class _Check:
             own[symbol] = self.strategy(path, self.group(given, symbol, path), shared)
         return own
 
-    def council(self, given: Mapping[str, Any]) -> str:
-        """The council's mode."""
-        self.unknown("council.", given, ["mode"])
-        mode = given.get("mode", "rules")
-        if not isinstance(mode, str) or mode not in COUNCILS:
-            hint = near(str(mode), COUNCILS)
-            self.problems.append(f"council.mode: must be one of {', '.join(COUNCILS)}{hint}")
-            return "rules"
-        return mode
+    def council(self, given: Mapping[str, Any]) -> CouncilConfig:
+        """Who decides, by which models, within which bounds."""
+        self.unknown("council.", given, ("mode", *AGENTS, *AskingTerms.names()))
+        mode = self.one_of("council.mode", given.get("mode", AUTO), COUNCILS)
+        agents = {name: model for name in AGENTS if name in given and (model := self.agent(name, given))}
+        terms = AskingTerms(**self.sound("council", given, AskingTerms, AskingTerms.names()))
+        return CouncilConfig(mode=mode, agents=agents, terms=terms)
+
+    def agent(self, name: str, council: Mapping[str, Any]) -> AgentModel | None:
+        """An agent's model; None where its group cannot be read. What costs money is never taken from a default."""
+        path, given = f"council.{name}", self.group(council, name, f"council.{name}")
+        if not isinstance(council[name], dict):
+            return None
+        self.unknown(f"{path}.", given, (*_OF_AGENT, *AnswerTerms.names()))
+        self.problems += [f"{path}.{each}: is missing: {why}" for each, why in _OF_AGENT.items() if each not in given]
+        provider = self.one_of(f"{path}.provider", given.get("provider", PROVIDERS[0]), PROVIDERS)
+        terms = AnswerTerms(**self.sound(path, given, AnswerTerms, AnswerTerms.names()))
+        if provider == "gemini" and terms.max_tokens < GEMINI_TOKENS:
+            why = f"must be at least {GEMINI_TOKENS} for gemini: its thinking counts too"
+            self.problems.append(f"{path}.max_tokens: {why}")
+        model = self.model(f"{path}.model", given["model"], provider) if "model" in given else ""
+        return AgentModel(agent=name, provider=provider, model=model, **terms.as_dict())
+
+    def model(self, path: str, given: object, provider: str) -> str:
+        """A model's id as its provider writes it."""
+        form, example = _MODEL_IDS[provider]
+        if isinstance(given, str) and form.fullmatch(given):
+            return given
+        self.problems.append(f"{path}: must be an id of {provider} such as {example}")
+        return ""
+
+    def one_of(self, path: str, given: object, known: Sequence[str]) -> str:
+        """One of these words."""
+        if isinstance(given, str) and given in known:
+            return given
+        self.problems.append(f"{path}: must be one of {', '.join(known)}{near(str(given), known)}")
+        return known[0]
 
     def instruments(self, given: Mapping[str, Any]) -> dict[str, Instrument]:
         """Every known instrument, with what the configuration overrides."""
@@ -637,6 +866,16 @@ def contradictions(config: TradingConfig) -> list[str]:
         found.append("limits.max_open_risk: is below risk.risk_per_trade: no entry could pass")
     if limits.min_stop_atr > limits.max_stop_atr:
         found.append("limits.min_stop_atr: is above limits.max_stop_atr: no entry could pass")
+    return found + _waits(config.council.terms)
+
+
+def _waits(terms: AskingTerms) -> list[str]:
+    """Deadlines that do not fit into each other: the Risk Manager is asked after the other two, who answer at once."""
+    found = []
+    if terms.attempt_seconds > terms.agent_seconds:
+        found.append("council.attempt_seconds: is above council.agent_seconds: no request could use it")
+    if 2 * terms.agent_seconds > terms.council_seconds:
+        found.append("council.council_seconds: is below twice council.agent_seconds: two are asked one after the other")
     return found
 
 
@@ -743,7 +982,7 @@ def _item_flaw(
     """Why one `name=value` is refused, or None."""
     if not name or not equals or not text:
         return "write name=value"
-    if name in {*Limits.names(), *MarketTerms.names()}:
+    if name in {*Limits.names(), *MarketTerms.names(), *AskingTerms.names()}:
         return "is no name of the specification: change it in config.json"
     if name not in specs:
         return _of_no_use(name) or f"unknown name{near(name, specs)}"

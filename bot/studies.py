@@ -16,7 +16,7 @@ from typing import Any, Final
 from bot.settings import TIMEFRAMES, TradingConfig, flaw, no_fraction, parsed
 from bot.tuning import Tuning, overlaid, settable
 from trading.errors import BadInput
-from trading.laboratory import OBJECTIVES, Finding, Kind, Study
+from trading.laboratory import COUNCILS, OBJECTIVES, Finding, Kind, Study, check_council
 from trading.parameters import AccountTerms, InstrumentTerms, Parameters, TradeRules, near
 from trading.status import Status
 from trading.strategy import strategies, strategy_named
@@ -95,6 +95,7 @@ class Studies:
             kept = tuple(axis for axis in (base.grid if base is not None and same else ()) if axis[0] not in fixed)
             grid = kept or usual_grid(strategy, values)
         folds = asked.folds or (base.folds if base else 0) or USUAL_FOLDS
+        council = asked.council or (base.council if base is not None and kind == "backtest" else "off")
         study = Study(
             kind=kind,
             symbol=symbol,
@@ -105,7 +106,10 @@ class Studies:
             grid=() if kind == "backtest" else grid,
             objective=asked.objective or (base.objective if base else OBJECTIVES[0]),
             folds=folds if kind == "walkforward" else 0,
+            council=council,
+            limits=self._limits(base) if council != "off" else {},
         )
+        check_council(study)
         _refuse_too_many(study)
         return study
 
@@ -128,6 +132,12 @@ class Studies:
         now = self._tuning.current()
         pairs = {name: settable(self._config, finding.study.symbol, name) for name in finding.chosen}
         return {name: finding.chosen[name] for name, whole in pairs.items() if whole not in now}
+
+    def _limits(self, base: Study | None) -> Mapping[str, float]:
+        """The account's limits as they are now, or as they were in a run that had a council."""
+        if base is not None and base.has_council:
+            return base.limits
+        return overlaid(self._config, self._overlay()).limits.as_dict()
 
     def _values(self, symbol: str, strategy: str) -> dict[str, float]:
         """Every name of the specification with its value now; the defaults of a strategy that does not trade."""
@@ -155,6 +165,7 @@ class _Words:
     symbol: str = ""
     strategy: str = ""
     objective: str = ""
+    council: str = ""
     interval: int = 0
     days: int | None = 0
     folds: int = 0
@@ -181,7 +192,7 @@ class _Words:
         specs, fixed, grid = specifications(strategy), dict[str, float](), list[Axis]()
         for name, text in self.pairs.items():
             if name not in specs:
-                known = [*specs, "strategy", "objective", "folds"]
+                known = [*specs, "strategy", "objective", "folds", "council"]
                 raise BadInput(f"{name[:40]} is no parameter of {strategy}{near(name, known)}: /params lists them")
             values = tuple(dict.fromkeys(_checked(specs[name], each) for each in _listed(name, text)))
             if not values:
@@ -210,6 +221,8 @@ class _Words:
             self.objective = value.lower()
         elif name == "folds":
             self._folds(value)
+        elif name == "council":
+            self._council(value.lower())
         elif name in self.pairs:
             raise BadInput(f"{name} is given twice: name it once")
         else:
@@ -222,6 +235,14 @@ class _Words:
         if not 2 <= count <= MOST_FOLDS:
             raise BadInput(f"folds is a number from 2 to {MOST_FOLDS}, like folds={USUAL_FOLDS}")
         self.folds = count
+
+    def _council(self, value: str) -> None:
+        if value not in COUNCILS:
+            known = f"council is one of {', '.join(COUNCILS)}{near(value, COUNCILS)}"
+            raise BadInput(f"{known}: models are not asked about the past")
+        if self.kind != "backtest" and value != "off":
+            raise BadInput(f"/{self.kind} has no council: /backtest council={value} tries what it finds")
+        self._once("council", "council", value)
 
     def _once(self, place: str, what: str, value: str) -> None:
         known = getattr(self, place)
@@ -254,6 +275,7 @@ class _Words:
 
     def _unknown(self, word: str) -> str:
         names = [*(each.removesuffix("USDT") for each in self.markets), *(each.upper() for each in strategies())]
+        names += ["COUNCIL=RULES"] if self.kind == "backtest" else []
         traded = self.traded[0].removesuffix("USDT") if self.traded else "BTC"
         hint = near(word.upper()[:40], names)
         return f"{word[:40]} is no market, bar length, span or name=value{hint}: like /{self.kind} {traded} 15m 365d"

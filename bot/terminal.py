@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from typing import Final, Protocol
 
+from bot.cards import seconds_of
 from bot.text import money, multiple, price, quantity
 from trading import events as ev
 from trading.ports import Journal
@@ -108,6 +109,28 @@ def _harmless(character: str) -> str:
     return _STRANGE if unicodedata.bidirectional(character) in _RIGHT_TO_LEFT else character
 
 
+def _proposed(event: ev.CandidateProposed) -> str:
+    levels = f"entry {price(event.entry)} stop {price(event.stop)}"
+    return f"#{event.verdict_id} {event.side.upper()} {event.symbol} PROPOSED {levels}, council {event.council} debates"
+
+
+def _answered(event: ev.AgentAnswered) -> str:
+    """What an agent says; nobody's prose but the reason of a failure."""
+    answer, took = event.said.answer, seconds_of(event.said.calls)
+    about = "asked by a person:" if event.verdict_id is None else f"#{event.verdict_id}"
+    lasted = "" if took is None else f" in {took:.1f} s"
+    odds = f" {answer.p_win:.2f}" if answer.p_win is not None else ""
+    failed = answer.status.upper() != "OK"
+    says = f"{answer.status}{lasted}: {answer.text}" if failed else f"{answer.vote}{odds}{lasted}"
+    twin = ", its rules twin votes instead" if event.said.twin else ""
+    return f"{about} {answer.agent.replace('_', ' ')} {says}{twin}"
+
+
+def _opinion(event: ev.OpinionReached) -> str:
+    would = f"approved {event.size_modifier:.0%}" if event.approved else "rejected it"
+    return f"#{event.verdict_id} {event.symbol} the models would have {would}"
+
+
 def _about(event: ev.VerdictReached | ev.OrderFilled | ev.TradeClosed | ev.StopMoved | ev.OrderCancelled) -> str:
     """`#12 BTCUSDT`, or the symbol alone where there was no decision."""
     return event.symbol if event.verdict_id is None else f"#{event.verdict_id} {event.symbol}"
@@ -152,7 +175,10 @@ def _done(event: ev.CommandDone) -> str:
 
 _WORDS: dict[type[ev.Event], Callable[..., str]] = {
     ev.SessionStarted: _session,
+    ev.CandidateProposed: _proposed,
+    ev.AgentAnswered: _answered,
     ev.VerdictReached: _verdict,
+    ev.OpinionReached: _opinion,
     ev.OrderFilled: _fill,
     ev.TradeClosed: _exit,
     ev.StopMoved: lambda event: f"{_about(event)} stop {price(event.old)} -> {price(event.new)}",
@@ -163,6 +189,9 @@ _WORDS: dict[type[ev.Event], Callable[..., str]] = {
     ev.TradingPaused: lambda event: f"entries paused by {event.by}",
     ev.TradingResumed: lambda event: f"entries resumed by {event.by}",
     ev.AlertRaised: lambda event: f"ALERT {event.text}",
+    ev.CouncilImpaired: lambda event: f"COUNCIL IMPAIRED {event.text}",
+    ev.CouncilRecovered: lambda event: f"council recovered: {event.text}",
+    ev.CouncilModeChanged: lambda event: f"council {event.old} -> {event.mode}, said {event.by}",
     ev.SettingsChanged: _settings,
     ev.SymbolsChanged: lambda event: f"no new entries on {', '.join(event.muted) or 'nothing'}, said {event.by}",
     ev.CommandDone: _done,

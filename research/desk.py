@@ -21,7 +21,7 @@ from research.sources import CandleSource, Origin
 from research.worker import Pieces
 from storage.runs import Identity, Run, Runs
 from trading.errors import BadInput, Transient
-from trading.laboratory import Finding, Found, Progress, Study
+from trading.laboratory import Finding, Found, Progress, Study, check_council
 from trading.pictures import Theme
 
 QUEUE: Final = 4
@@ -143,12 +143,16 @@ def check(study: Study) -> None:
         raise BadInput(f"{study.days} days are none: ask for 1 or more")
     if empty := [name for name, values in study.grid if not values]:
         raise BadInput(f"the grid has no values for {empty[0]}: name at least one")
+    check_council(study)
 
 
 def identity(study: Study, origin: Origin, *, program: str, theme: Theme) -> Identity:
     """What tells this answer from every other one: the question, the bars, and the program that answers."""
     values = {name: float(value) for name, value in study.values.items()}
-    sets = [study.strategy, values, [(name, [float(each) for each in axis]) for name, axis in study.grid]]
+    axes = [(name, [float(each) for each in axis]) for name, axis in study.grid]
+    sets: list[object] = [study.strategy, values, axes]
+    if study.has_council:  # one that has none counts as the same trial that it always was
+        sets += [study.council, {name: float(value) for name, value in study.limits.items()}]
     terms = [study.kind, study.symbol, study.interval, study.days, study.objective, study.folds, theme, program]
     return Identity(
         question=_hashed([terms, sets]),

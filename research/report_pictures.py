@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from research.metrics import Metrics
 from research.results import Report, Result
 from research.views import METRIC_OF, bar_ms, landscape, months_of
 from trading.errors import BadInput
@@ -71,12 +72,13 @@ def chart(report: Report) -> StackPicture:
 
 def title_of(report: Report) -> str:
     """The verdict, and what it is about."""
-    study = report.study
+    study, beside = report.study, report.beside
     days = f" {study.days:,}d" if study.days is not None else ""
     kind = {"backtest": "", "optimize": ", best of the grid", "walkforward": ", out of sample"}[study.kind]
     made_up = ", made-up candles" if report.made_up else ""
+    council = "" if beside is None else f", {beside.council} council"
     bars = timeframe(study.interval)
-    return f"{report.verdict.word}: {study.symbol} {bars}{days} {report.result.strategy}{kind}{made_up}"
+    return f"{report.verdict.word}: {study.symbol} {bars}{days} {report.result.strategy}{kind}{council}{made_up}"
 
 
 def timeframe(minutes: int) -> str:
@@ -86,7 +88,13 @@ def timeframe(minutes: int) -> str:
 
 
 def facts_of(report: Report) -> Facts:
-    """What the heading says: net, buy-and-hold, drawdown, profit factor, trades."""
+    """What the heading says: net, buy-and-hold, drawdown, profit factor, trades.
+
+    With a council the same figures without it instead of buying and holding, which the curve shows.
+    """
+    if report.beside is not None:
+        own, alone = report.result.metrics, report.beside.alone.metrics
+        return (*_figures("With: ", own), *_figures("Without: ", alone))
     walk, metrics = report.walk, report.result.metrics
     hold, trades = report.hold.total_return, metrics["trades"]
     if walk is not None:
@@ -102,6 +110,16 @@ def facts_of(report: Report) -> Facts:
     if factor is not None:
         facts.append(("Profit factor", f"{factor:,.2f}"))
     return (*facts, ("Trades", f"{trades:,}"))
+
+
+def _figures(which: str, metrics: Metrics) -> Facts:
+    factor, fall = metrics["profit_factor"], metrics["max_drawdown"]
+    return (
+        (f"{which}net", _percent(metrics["total_return"])),
+        (f"{which}max DD", _percent(None if fall is None else -fall)),
+        (f"{which}PF", "–" if factor is None else f"{factor:,.2f}"),
+        (f"{which}trades", f"{metrics['trades']:,}"),
+    )
 
 
 def _percent(share: float | None) -> str:
@@ -127,7 +145,7 @@ def _hold(report: Report) -> tuple[IntArray, FloatArray]:
 
 def equity_picture(report: Report) -> EquityPicture:
     """The curve with drawdown and buy-and-hold; of a walk-forward the joined one on bars nothing was chosen on."""
-    result, walk = report.result, report.walk
+    result, walk, beside = report.result, report.walk, report.beside
     rows, hold = _hold(report)
     closes = result.series.timestamp + bar_ms(result)
     return EquityPicture(
@@ -138,6 +156,8 @@ def equity_picture(report: Report) -> EquityPicture:
         facts=facts_of(report),
         hold=hold,
         folds=() if walk is None else tuple(int(result.series.timestamp[fold.test_from]) for fold in walk.folds),
+        beside=None if beside is None else beside.alone.equity,
+        names=("Equity", "") if beside is None else (f"{beside.council.capitalize()} council", "Without council"),
     )
 
 
@@ -148,7 +168,8 @@ def months_picture(report: Report) -> MonthsPicture:
     if walk is not None:
         time, curve = time[walk.rows], walk.equity
     months = months_of(time, curve, _initial(result))
-    return MonthsPicture(title="Return by month, %", years=months.years, values=months.values, totals=months.totals)
+    title = f"Return by month{'' if report.beside is None else ' with the council'}, %"
+    return MonthsPicture(title=title, years=months.years, values=months.values, totals=months.totals)
 
 
 def grid_picture(report: Report) -> GridPicture:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from research.metrics import Metrics
 from trading.laboratory import Study, Verdict
@@ -187,11 +187,40 @@ class WalkForward:
     embargo: int  # bars
 
 
+class Ruled(NamedTuple):
+    """What was decided on one candidate: at a bar's close (`time`), that bar's open (`signal`), ms UTC.
+
+    side: +1 long, -1 short. size: share of the base size, 0 when it was rejected. gate: who rejected it (`guard`,
+    `council`, `risk`), empty when approved. reason: the first one that was given.
+    """
+
+    time: int
+    signal: int
+    side: int
+    approved: bool
+    size: float
+    gate: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Beside:
+    """What stands beside a result that was traded with a council: `alone`, the same bars without it.
+
+    verdicts: on every candidate of the result with the council, in order.
+    """
+
+    council: str
+    alone: Result
+    verdicts: tuple[Ruled, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Report:
     """A study's whole answer: what workbook, charts and caption are made of.
 
     result: the backtest itself, the best of the grid, or the out-of-sample whole as one backtest where there is one.
+    beside: where the study has a council, which the result was then traded with.
     statistics: vectorbt's table of the same fills, name and value in its own words. made_up: the candles are synthetic.
     versions: libraries and their versions.
     """
@@ -210,3 +239,4 @@ class Report:
     statistics: tuple[tuple[str, str], ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = field(default=())
+    beside: Beside | None = None

@@ -7,15 +7,17 @@ goes through here as bytes.
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Sequence
 from typing import Final, cast
 
 from research.worker import Answer, Craft, Pieces, Tell, Worker, serve
+from trading.grades import Grade, Judged
 from trading.pictures import Picture, Theme, thinned
 
 DEADLINE: Final = 10.0  # seconds for one picture
-REPORT_DEADLINE: Final = 60.0  # for a chart and a workbook of many thousand trades
+REPORT_DEADLINE: Final = 60.0  # for a chart and a workbook of many thousand trades, or candidates
 _QUEUE: Final = 8  # pictures drawn and waited for at a time
 _NICE: Final = 15
 _CRAFT: Final = Craft(one="chart", many="charts", made="drawn", shorter="try a shorter period")
@@ -44,6 +46,13 @@ class Studio:
         chart, workbook = await self._worker.ask([[theme.encode()], report], deadline=REPORT_DEADLINE)
         return b"".join(chart), b"".join(workbook)
 
+    async def grade(self, rows: Pieces, title: str, theme: Theme) -> tuple[Grade, bytes, bytes]:
+        """Grade, chart (PNG) and workbook (xlsx) of candidates, a pickled list in each piece; fails as `paint` does."""
+        request = [[theme.encode()], rows, [title.encode()]]
+        found, chart, workbook = await self._worker.ask(request, deadline=REPORT_DEADLINE)
+        known: Grade = pickle.loads(b"".join(found))  # noqa: S301 - our own process wrote it
+        return known, b"".join(chart), b"".join(workbook)
+
     def warm(self) -> None:
         """Start the drawing process in the background, so that the first picture does not wait for it."""
         self._worker.warm()
@@ -65,12 +74,23 @@ def _prepared() -> Answer:
         if len(request) == 1:
             picture, theme = pickle.loads(request[0])  # noqa: S301 - our own parent wrote it
             return [draw(picture, theme)]
-        from research.render import render
+        from research.render import graded, render
 
         theme = cast("Theme", request[0].decode())
+        if len(request) == 3:
+            found, chart, workbook = graded(_joined(request[1]), request[2].decode(), theme)
+            return [pickle.dumps(found, protocol=pickle.HIGHEST_PROTOCOL), chart, workbook]
         return render(pickle.loads(request[1]), theme)  # noqa: S301 - our own laboratory wrote it
 
     return answer
+
+
+def _joined(content: bytes) -> list[Judged]:
+    """Several pickled lists, one behind the other, as one."""
+    source, rows = io.BytesIO(content), []
+    while source.tell() < len(content):
+        rows += pickle.load(source)  # noqa: S301 - our own parent wrote it
+    return rows
 
 
 if __name__ == "__main__":

@@ -21,17 +21,18 @@ from typing import Any, Final
 import numpy as np
 
 from research.backtest import backtest
+from research.beside import with_and_without
 from research.candles import CandleFile
 from research.grid import Grid, Seek, Sums, search
 from research.ground import Ground
 from research.program import SEARCH, fingerprint
-from research.results import GridTable, Report, Result, WalkForward
+from research.results import Beside, GridTable, Report, Result, WalkForward
 from research.significance import buy_and_hold
 from research.verdict import Searched, gather, judge
-from research.views import tested
+from research.views import effect_of, tested
 from research.walkforward import spans, walk_forward
 from trading.errors import BadInput
-from trading.laboratory import OBJECTIVES, Finding, Progress, Study, Verdict
+from trading.laboratory import OBJECTIVES, Finding, Progress, Study, Verdict, check_council
 
 SHOWN: Final = 20  # parameter sets of a grid that a finding names
 KEPT: Final = "search.npz"
@@ -74,6 +75,7 @@ def do(
     began = time.monotonic()
     if study.objective not in OBJECTIVES:
         raise BadInput(f"objective {study.objective[:40]!r} is not known: one of {', '.join(OBJECTIVES)}")
+    check_council(study)
     work = _Work(study, file, funding, tell, folder, jobs, stopped, seek)
     found = work.found()
     tell(Progress(stage="second opinion"))
@@ -99,6 +101,7 @@ def do(
         statistics=statistics,
         versions=versions(),
         notes=_notes(study, found.walk),
+        beside=found.beside,
     )
 
 
@@ -132,6 +135,7 @@ def finding(report: Report) -> Finding:
         seconds=report.seconds,
         chosen=chosen_of(report),
         rows=rows_of(report, SHOWN),
+        effect=None if report.beside is None else effect_of(report.beside),
     )
 
 
@@ -207,12 +211,14 @@ class _Found:
         searched: Searched | None = None,
         walk: WalkForward | None = None,
         parts: Sequence[Result] = (),
+        beside: Beside | None = None,
     ) -> None:
         self.result = result
         self.grid = grid
         self.searched = searched
         self.walk = walk
         self.parts = parts  # of a walk-forward: the test of each fold
+        self.beside = beside
 
 
 class _Work:
@@ -252,8 +258,14 @@ class _Work:
         )
 
     def _backtest(self) -> _Found:
-        self._tell(Progress(stage="backtest", total=len(self._file.series)))
-        return _Found(self._result(self._study.values))
+        study, series = self._study, self._file.series
+        if not study.has_council:
+            self._tell(Progress(stage="backtest", total=len(series)))
+            return _Found(self._result(study.values))
+        meter = _Meter("replay with and without the council", 2 * len(series), self._tell, 0)
+        sha256 = self._file.sha256 or None
+        result, beside = with_and_without(study, series, self._funding, sha256=sha256, tell=meter.at)
+        return _Found(result, beside=beside)
 
     def _optimize(self) -> _Found:
         grid = self._grid()
@@ -371,12 +383,16 @@ def _notes(study: Study, walk: WalkForward | None) -> tuple[str, ...]:
         notes.append(f"Embargo between choosing and trading: {walk.embargo} bars. Training grows with every fold.")
     if study.kind == "optimize":
         notes.append(f"Shown is the best of {study.combinations:,} sets by {study.objective}, chosen on these bars.")
+    if study.has_council:
+        notes.append(f"Traded with the {study.council} council under the account's limits, bar by bar, and judged so.")
     return tuple(notes)
 
 
 def params_fingerprint(study: Study) -> str:
-    """Of every parameter with its value, the grid's included."""
-    parts = [study.strategy, {name: float(value) for name, value in study.values.items()}, study.grid]
+    """Of every parameter with its value, the grid's included, and of the council with its limits."""
+    parts: list[Any] = [study.strategy, {name: float(value) for name, value in study.values.items()}, study.grid]
+    if study.has_council:
+        parts += [study.council, {name: float(value) for name, value in study.limits.items()}]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

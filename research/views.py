@@ -11,10 +11,13 @@ from typing import Final
 import numpy as np
 
 from research.metrics import Totals, metrics
-from research.results import GridTable, Hold, Report, Result
+from research.results import Beside, GridTable, Hold, Report, Result
+from trading.laboratory import CouncilEffect, Study
 from trading.model import BoolArray, FloatArray, IntArray, SideArray
+from trading.risk import Limits
 
 METRIC_OF: Final = {"sharpe": "sharpe", "return": "total_return", "calmar": "calmar", "expectancy": "expectancy_r"}
+MANY: Final = 20  # candidates without an entry, at the end: that is told
 _ROWS_OF_BUCKET: Final = 5  # the first, and the lowest and highest of two curves
 
 
@@ -234,3 +237,24 @@ def first_and_last(result: Result) -> tuple[int, int]:
     """When the first bar opened and when the last one closed, ms UTC."""
     stamps = result.series.timestamp
     return int(stamps[0]), int(stamps[-1]) + bar_ms(result)
+
+
+def limits_of(study: Study) -> Limits:
+    """The account's limits that a study is traded under with its council."""
+    return Limits(**{name: value for name, value in study.limits.items() if name in Limits.names()})  # type: ignore[arg-type]
+
+
+def effect_of(beside: Beside) -> CouncilEffect:
+    """The small part: what the chat says."""
+    said = beside.verdicts
+    last = next((at for at in range(len(said) - 1, -1, -1) if said[at].approved), -1)
+    shut = len(said) - 1 - last >= MANY
+    return CouncilEffect(
+        metrics=dict(beside.alone.metrics),
+        candidates=len(said),
+        guarded=sum(each.gate in {"guard", "risk"} for each in said),
+        vetoed=sum(each.gate == "council" for each in said),
+        shrunk=sum(each.approved and each.size < 1 for each in said),
+        last_entry=said[last].time if shut and last >= 0 else None,
+        shut=said[-1].reason if shut else "",
+    )

@@ -57,6 +57,9 @@ _FOLLOWERS: Final = tuple(
         tables.Verdicts,
         tables.Trades,
         tables.Equity,
+        tables.Hearings,
+        tables.Calls,
+        tables.Shadows,
     )
 )
 

@@ -42,6 +42,10 @@ _ADD_VERDICT: Final = insert(_VERDICTS)
 _ADD_EXECUTION: Final = insert(_EXECUTIONS).on_conflict_do_nothing()
 _ADD_TRADE: Final = insert(tables.table(tables.Trades))
 _ADD_EQUITY: Final = insert(tables.table(tables.Equity))
+_ADD_HEARING: Final = insert(tables.table(tables.Hearings))
+_ADD_CALL: Final = insert(tables.table(tables.Calls))
+# Followed for the record only: an end that is told twice stops nobody, and the first one counts.
+_ADD_SHADOW: Final = insert(tables.table(tables.Shadows)).on_conflict_do_nothing()
 
 
 def _intent_update(*earlier: str) -> Any:
@@ -243,6 +247,42 @@ def _equity(account: str, seq: int, event: events.EquityMarked) -> Iterable[Chan
     yield Change(_ADD_EQUITY, values)
 
 
+def _heard(account: str, seq: int, event: events.CandidateProposed | events.OpinionReached) -> Iterable[Change]:
+    yield Change(_ADD_HEARING, _hearing(account, seq, event, event.verdict_id))
+
+
+def _answered(account: str, seq: int, event: events.AgentAnswered) -> Iterable[Change]:
+    said = event.said
+    agent, status = said.answer.agent, str(said.answer.status)
+    heard = _hearing(account, seq, event, event.verdict_id)
+    yield Change(_ADD_HEARING, {**heard, "agent": agent, "status": status, "twin": said.twin})
+    about = {
+        "account": account,
+        "seq": seq,
+        "at": event.at,
+        "verdict_id": event.verdict_id,
+        "symbol": event.symbol,
+        "agent": agent,
+        **{name: getattr(said, name) for name in ("provider", "model", "prompt", "prompt_hash")},
+    }
+    for part, call in enumerate(said.calls, 1):
+        yield Change(_ADD_CALL, {**about, "part": part, **{name: getattr(call, name) for name in _CALL_FIELDS}})
+
+
+def _hearing(account: str, seq: int, event: Event, verdict_id: int | None) -> dict[str, Any]:
+    place = {"account": account, "seq": seq, "at": event.at, "verdict_id": verdict_id}
+    return {**place, "kind": type(event).__name__, "agent": None, "status": None, "twin": None}
+
+
+def _shadow(account: str, seq: int, event: events.ShadowEnded) -> Iterable[Change]:
+    values = {name: getattr(event, name) for name in events.ShadowEnded.__dataclass_fields__}
+    values.update(account=account, seq=seq, side=event.side.value)
+    yield Change(_ADD_SHADOW, values)
+
+
+_CALL_FIELDS: Final = tuple(
+    name for name in events.ModelCall.__dataclass_fields__ if name in tables.table(tables.Calls).columns
+)
 _TRADE_FIELDS: Final = tuple(events.TradeClosed.__dataclass_fields__)
 
 PROJECTIONS: Final[dict[type[Event], Projection]] = {
@@ -256,4 +296,8 @@ PROJECTIONS: Final[dict[type[Event], Projection]] = {
     events.VerdictReached: _verdict,
     events.TradeClosed: _trade,
     events.EquityMarked: _equity,
+    events.CandidateProposed: _heard,
+    events.AgentAnswered: _answered,
+    events.OpinionReached: _heard,
+    events.ShadowEnded: _shadow,
 }

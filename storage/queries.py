@@ -7,7 +7,7 @@ report is one that the hash chain covers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -32,6 +32,7 @@ from trading.events import (
     OrderIntended,
     OrderRefused,
     SettingsChanged,
+    ShadowEnded,
     StopMoved,
     TradeClosed,
     TradingPaused,
@@ -45,6 +46,7 @@ _VERDICTS: Final = tables.table(tables.Verdicts)
 _TRADES: Final = tables.table(tables.Trades)
 _EXECUTIONS: Final = tables.table(tables.Executions)
 _EQUITY: Final = tables.table(tables.Equity)
+_SHADOWS: Final = tables.table(tables.Shadows)
 _COUNTED: Final = (
     tables.Journal,
     tables.Verdicts,
@@ -81,12 +83,14 @@ class EquityCurve:
 class Story:
     """A decision and what came of it: `outcome` is one of `projections.VERDICT_OUTCOMES`.
 
-    `events` are its orders, fills, funding, stop moves and its finished trade, in order.
+    `events` are its orders, fills, funding, stop moves and its finished trade, in order. `shadow` is how it would have
+    ended by the rules alone, traded or not; None while it has not.
     """
 
     verdict: VerdictReached
     outcome: str
     events: tuple[Event, ...] = ()
+    shadow: ShadowEnded | None = None
 
     @property
     def fate(self) -> str:
@@ -176,8 +180,17 @@ class Records:
             verdict = decode(kind, body)
             if isinstance(verdict, VerdictReached):
                 events = await self._story(verdict, outcome, seq) if outcome != "rejected" else ()
-                return Story(verdict=verdict, outcome=outcome, events=tuple(events))
+                shadow = (await self.shadows([verdict_id])).get(verdict_id)
+                return Story(verdict=verdict, outcome=outcome, events=tuple(events), shadow=shadow)
         return None
+
+    async def shadows(self, ids: Iterable[int]) -> dict[int, ShadowEnded]:
+        """How these candidates would have ended, by decision number; who has not ended is missing."""
+        wanted, found = list(ids), list[Event]()
+        for start in range(0, len(wanted), _PAGE):
+            named = _SHADOWS.c.verdict_id.in_(wanted[start : start + _PAGE])
+            found += await asyncio.to_thread(_decoded, await self._rows(self._joined(_SHADOWS).where(named), {}))
+        return {event.verdict_id: event for event in found if isinstance(event, ShadowEnded)}
 
     async def _story(self, verdict: VerdictReached, outcome: str, seq: int) -> list[Event]:
         """From the decision on, until it is over; an open one goes on to the end of the journal.
@@ -364,3 +377,12 @@ async def paused_last(db: Database) -> bool:
     wanted = select(_JOURNAL.c.type).where(_JOURNAL.c.type.in_(words)).order_by(_JOURNAL.c.recorded_at.desc()).limit(1)
     async with db.read() as session:
         return (await session.execute(wanted)).scalar() == TradingPaused.__name__
+
+
+async def last_account(db: Database) -> str | None:
+    """The account that was decided on last; None where nothing has been decided yet."""
+    decided = _JOURNAL.c.type == VerdictReached.__name__
+    wanted = select(_JOURNAL.c.account).where(decided).order_by(_JOURNAL.c.recorded_at.desc()).limit(1)
+    async with db.read() as session:
+        account: str | None = (await session.execute(wanted)).scalar()
+        return account

@@ -14,17 +14,13 @@ from typing import Final, Generic, Literal, TypeVar
 
 import numpy as np
 
-from trading.council.aggregate import FOR_SIDE, QUANT, RISK_MANAGER, STRATEGIST
-from trading.council.schemas import Bias, Decision, Status, Vote
-from trading.events import AgentAnswer, TradeClosed, VerdictReached
-from trading.model import ZERO, FloatArray, Side
+from trading.events import TradeClosed
+from trading.model import ZERO, FloatArray
 
 Period = Literal["day", "week", "month"]
-Stance = Literal["for", "against", "neutral", "failed"]
 K = TypeVar("K", str, date)
 
 _EXACT: Final = Context(prec=400)  # digits: no sum of amounts is ever rounded
-_NEUTRAL: Final = frozenset({Vote.NEUTRAL.value, Bias.CHOPPY.value})
 
 
 def summed(one: Decimal, other: Decimal) -> Decimal:
@@ -144,87 +140,6 @@ def drawdown(equity: FloatArray, start: float | None = None) -> float | None:
     peak = np.maximum.accumulate(values)
     above = peak > 0
     return float(np.max((peak[above] - values[above]) / peak[above])) if above.any() else None
-
-
-def brier(forecasts: Iterable[tuple[float, bool]]) -> float | None:
-    """The mean squared distance between stated probabilities and what came: 0 is perfect, 0.25 is a coin's."""
-    misses = [(probability - came) ** 2 for probability, came in forecasts]
-    return sum(misses) / len(misses) if misses else None
-
-
-def stance(answer: AgentAnswer, side: Side) -> Stance:
-    """Where an answer stands on a proposal of `side`. What is no vote for it and not neutral is against it."""
-    if answer.status.upper() != Status.OK:
-        return "failed"
-    vote, bias = FOR_SIDE[side]
-    wanted: Mapping[str, str] = {QUANT: vote, STRATEGIST: bias, RISK_MANAGER: Decision.APPROVED}
-    if answer.vote == wanted.get(answer.agent, vote):
-        return "for"
-    return "neutral" if answer.vote in _NEUTRAL else "against"
-
-
-class Score:
-    """One agent's record: where it stood, how often it failed and how, and how good its probabilities were."""
-
-    def __init__(self) -> None:
-        self.stances: dict[Stance, int] = dict.fromkeys(("for", "against", "neutral", "failed"), 0)
-        self.failures: dict[str, int] = {}
-        self.forecasts: list[tuple[float, bool]] = []
-
-    def add(self, answer: AgentAnswer, side: Side, won: bool | None) -> None:
-        """One more answer; `won` is the result of the trade that came of it, None where there is none."""
-        where = stance(answer, side)
-        self.stances[where] += 1
-        if where == "failed":
-            self.failures[answer.status] = self.failures.get(answer.status, 0) + 1
-        elif won is not None and answer.p_win is not None:
-            self.forecasts.append((answer.p_win, won))
-
-    @property
-    def answers(self) -> int:
-        """How often it was asked."""
-        return sum(self.stances.values())
-
-    @property
-    def failed_rate(self) -> float | None:
-        """The share of answers whose status is not OK; None before the first."""
-        return self.stances["failed"] / self.answers if self.answers else None
-
-    @property
-    def brier(self) -> float | None:
-        """The Brier score over `forecasts`: approved trades that have closed; None before the first."""
-        return brier(self.forecasts)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a decision's trade came to."""
-
-    won: bool
-    r: float
-
-
-class Scoreboard:
-    """The council's record over decisions. `results` are those of the finished trades, by decision number."""
-
-    def __init__(self, results: Mapping[int, Result]) -> None:
-        self._results = results
-        self.decisions = 0
-        self.agents: dict[str, Score] = {}
-        self.approved: list[float] = []
-        self.gates: dict[str, int] = {}
-
-    def add(self, verdict: VerdictReached) -> None:
-        """One more decision, approved or not."""
-        self.decisions += 1
-        result = self._results.get(verdict.verdict_id) if verdict.approved else None
-        for answer in verdict.answers:
-            score = self.agents.setdefault(answer.agent, Score())
-            score.add(answer, verdict.side, result.won if result else None)
-        if result is not None:
-            self.approved.append(result.r)
-        if not verdict.approved:
-            self.gates[verdict.gate] = self.gates.get(verdict.gate, 0) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from storage import tables
 from storage.database import Database
 from storage.trials import Tried, trials
 from trading.errors import ConclaveError, Transient
-from trading.laboratory import Finding, Study, Verdict
+from trading.laboratory import CouncilEffect, Finding, Study, Verdict
 from trading.model import millis
 
 log = logging.getLogger(__name__)
@@ -239,10 +239,12 @@ def decode(text: str) -> Finding:
         raw = _DECODER.decode(text)
         study, verdict = raw.pop("study"), raw.pop("verdict")
         grid = tuple((name, tuple(values)) for name, values in study.pop("grid"))
+        effect = raw.pop("effect", None)
         return Finding(
             study=Study(**study, grid=grid),
             verdict=Verdict(word=verdict["word"], reasons=tuple(verdict["reasons"])),
             rows=tuple((params, metrics) for params, metrics in raw.pop("rows")),
+            effect=None if effect is None else CouncilEffect(**effect),
             **raw,
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:

@@ -1,11 +1,11 @@
-"""The tables. Every row but those of `runs` belongs to one `account`, so that one file can hold several and never mix
-them.
+"""The tables. Every row but those of `runs`, `model_keys` and `model_spending` belongs to one `account`, so that one
+file can hold several and never mix them.
 
 `journal` is the truth; `heads` is the end of each account's hash chain. `intents`, `executions`, `verdicts`,
-`trades` and `equity` are drawn from it in the same transaction (storage/projections.py) and name the journal
-row they come from in `seq`. `cursors` and `snapshots` say how far a reader or the trader has come. `samples` show
-the account between two closes, for eyes only. `outbox`, `inbox` and `tickets` belong to the conversation, `runs` to
-the laboratory.
+`trades`, `equity`, `hearings`, `calls` and `shadows` are drawn from it in the same transaction
+(storage/projections.py) and name the journal row they come from in `seq`. `cursors` and `snapshots` say how far a
+reader or the trader has come. `samples` show the account between two closes, for eyes only. `outbox`, `inbox` and
+`tickets` belong to the conversation, `runs` to the laboratory, `model_keys` and `model_spending` to the models.
 
 A change here needs a revision in storage/migrations; a test compares the two.
 """
@@ -178,6 +178,76 @@ class Equity(Row, table=True):
     exposed: bool
 
 
+class Hearings(Row, table=True):
+    """What was said of a candidate before and beside its verdict: `kind` is the event's type in the journal.
+
+    `verdict_id` is None for a question out of a person's mouth. agent, status, twin: of an agent's answer only.
+    """
+
+    __table_args__ = (Index(None, "account", "verdict_id"),)
+
+    account: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    at: datetime = Field(sa_type=UtcTime)
+    verdict_id: int | None = Field(default=None, sa_type=BigInteger)
+    kind: str
+    agent: str | None = None
+    status: str | None = None
+    twin: bool | None = None
+
+
+class Calls(Row, table=True):
+    """One request to a language model: number `part`, from 1, of those behind the answer that stands at `seq`.
+
+    Tokens are None where the provider reports none. `key` is the last four characters of the key that was used.
+    """
+
+    __table_args__ = (Index(None, "account", "verdict_id"),)
+
+    account: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    part: int = Field(primary_key=True)
+    at: datetime = Field(sa_type=UtcTime)
+    verdict_id: int | None = Field(default=None, sa_type=BigInteger)
+    symbol: str
+    agent: str
+    provider: str
+    model: str
+    prompt: str
+    prompt_hash: str
+    attempt: int
+    repair: bool
+    status: str
+    code: int
+    latency_ms: int = Field(sa_type=BigInteger)
+    bytes_in: int = Field(sa_type=BigInteger)
+    bytes_out: int = Field(sa_type=BigInteger)
+    tokens_in: int | None = Field(default=None, sa_type=BigInteger)
+    tokens_out: int | None = Field(default=None, sa_type=BigInteger)
+    cost_usd: Decimal = Field(sa_type=ExactDecimal)
+    key: str = Field(sa_type=PlainText)
+
+
+class Shadows(Row, table=True):
+    """How a candidate would have ended, traded or not; `ended`: see `events.ShadowEnded`."""
+
+    __table_args__ = (Index(None, "account", "seq"),)
+
+    account: str = Field(primary_key=True)
+    verdict_id: int = Field(primary_key=True, sa_type=BigInteger)
+    seq: int = Field(sa_type=BigInteger)
+    at: datetime = Field(sa_type=UtcTime)
+    symbol: str
+    side: str
+    signal_time: datetime = Field(sa_type=UtcTime)
+    ended: str
+    entry_time: datetime | None = Field(default=None, sa_type=UtcTime)
+    exit_time: datetime | None = Field(default=None, sa_type=UtcTime)
+    exit_price: float | None = None
+    r: float | None = None
+    best_r: float | None = None
+
+
 class Samples(Row, table=True):
     """The account between two closes, at the last prices of market time `at`."""
 
@@ -293,6 +363,32 @@ class Runs(Row, table=True):
     finding: str = Field(sa_type=Text)
 
 
+class ModelKeys(Row, table=True):
+    """A key of a model's provider, known by a fingerprint: how it fares over restarts (`trading.llm.keys`)."""
+
+    __tablename__ = "model_keys"
+
+    provider: str = Field(primary_key=True)
+    fingerprint: str = Field(primary_key=True)
+    state: str
+    since: datetime | None = Field(default=None, sa_type=UtcTime)
+    until: datetime | None = Field(default=None, sa_type=UtcTime)
+    why: str = Field(sa_type=PlainText)
+    code: int
+    uses: int = Field(sa_type=BigInteger)
+    told: bool
+
+
+class ModelSpending(Row, table=True):
+    """What a UTC day's calls cost, those included whose end nobody knows; `day` is its ISO date."""
+
+    __tablename__ = "model_spending"
+
+    day: str = Field(primary_key=True)
+    tokens: int = Field(sa_type=BigInteger)
+    usd: Decimal = Field(sa_type=ExactDecimal)
+
+
 def table(model: type[Row]) -> Table:
     """The Core table of a model, for statements that need no objects."""
-    return Row.metadata.tables[model.__name__.lower()]
+    return Row.metadata.tables[str(model.__tablename__)]

@@ -40,7 +40,7 @@ STEPS = [
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line and not line.startswith("#")]
 TEST_COMMAND = "make test"  # the suite does not run itself once more: .ci/run runs it
 RUN_COMMAND = "make run"
-SERVERS = [command for command in COMMANDS if re.search(r"main\.py (phone|exchange)", command)]
+SERVERS = [command for command in COMMANDS if re.search(r"main\.py (phone|exchange|llm)", command)]
 FINISHING = [command for command in COMMANDS if command not in (TEST_COMMAND, RUN_COMMAND, *SERVERS)]
 
 CTRL_C = b"\x03"
@@ -259,7 +259,7 @@ def test_make_run_shows_a_verdict_and_leaves_cleanly(workplace: Workplace) -> No
 def test_server_answers_and_leaves_cleanly(command: str, workplace: Workplace) -> None:
     """A part that stands alone serves its page and ends with 0 on Ctrl-C."""
     command = re.sub(r"--port \d+", f"--port {workplace.port}", command)
-    path = "/v5/market/time" if "exchange" in command else "/"
+    path = "/v5/market/time" if "exchange" in command else "/rehearsal/items" if " llm " in command else "/"
     lay_out_candles(workplace)
     terminal = Terminal(command, workplace)
     try:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from trading import risk
 from trading.council.guards import Guards
@@ -28,12 +27,14 @@ from trading.events import (
     Panic,
     PauseTrading,
     StopEntries,
+    VerdictReached,
 )
 from trading.model import ZERO, AccountFacts, Candle, Instrument, PlaceOrder
 from trading.parameters import AccountTerms, TradeRules
 from trading.portfolio import Book
-from trading.ports import Broker, Clock, Council, Inbound, Journal, MarketData
+from trading.ports import BarsClosed, Broker, Clock, Council, FeedEnded, Journal, MarketData, Said
 from trading.risk import Approved, Exposure
+from trading.shadows import Shadows
 from trading.signals import SignalSource
 
 T = TypeVar("T")
@@ -43,64 +44,40 @@ REACHED = "the exchange answers again: positions, orders and stops were compared
 FOREIGN = "foreign_order"
 CASH_EVERY_SECONDS = 60.0
 
-# Requests for less risk: nobody waits for a council while one of them does.
-URGENT: Final[Mapping[type[Any], str]] = {
-    PauseTrading: "/pause",
-    StopEntries: "/stop",
-    Panic: "/panic",
-    ClosePosition: "/close",
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interruption:
+    """Why nobody waits for a council any more: the gate of the verdict, and the reason in words."""
+
+    gate: str
+    reason: str
+
+
+def _asked(command: str) -> Interruption:
+    return Interruption(gate="operator", reason=f"{command} was asked for")
+
+
+# Requests for less risk, the next close, the end: nobody waits for a council while one of them does.
+URGENT: Final[Mapping[type[Any], Interruption]] = {
+    PauseTrading: _asked("/pause"),
+    StopEntries: _asked("/stop"),
+    Panic: _asked("/panic"),
+    ClosePosition: _asked("/close"),
+    BarsClosed: Interruption(gate="superseded", reason="the next bar closed"),
+    FeedEnded: Interruption(gate="operator", reason="the program was asked to stop"),
 }
 
 
-class Interrupt:
-    """What of the trader's inbox cannot wait for a deliberation. The inbox says what came and what was taken."""
+class Attend(Protocol):
+    """Waits for a deliberation while the trader goes on dealing with what cannot wait for it."""
 
-    def __init__(self) -> None:
-        self._waiting: deque[str] = deque()
-        self._came = asyncio.Event()
-        self._dismissed: set[asyncio.Task[Any]] = set()
+    async def __call__(self, work: Coroutine[Any, Any, T]) -> T | Interruption:
+        """The result of some work, or what came that it is not waited for: then it is cancelled and left alone."""
+        ...
 
-    @property
-    def asked(self) -> str:
-        """The chat command that waits the longest; empty when none does."""
-        return self._waiting[0] if self._waiting else ""
 
-    def came(self, item: Inbound) -> None:
-        """Something was put into the inbox."""
-        if (name := URGENT.get(type(item))) is not None:
-            self._waiting.append(name)
-            self._came.set()
-
-    def taken(self, item: Inbound) -> None:
-        """The trader has come to it; items are taken in the order in which they came."""
-        if type(item) in URGENT:
-            self._waiting.popleft()
-            if not self._waiting:
-                self._came.clear()
-
-    async def unless(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """The result of some work, or None as soon as something urgent waits: then it is cancelled and left alone."""
-        if self._waiting:
-            work.close()
-            return None
-        doing, called = asyncio.create_task(work), asyncio.create_task(self._came.wait())
-        try:
-            await asyncio.wait({doing, called}, return_when=asyncio.FIRST_COMPLETED)
-            return None if self._waiting else doing.result()
-        finally:
-            called.cancel()
-            self._dismiss(doing)
-
-    def _dismiss(self, task: asyncio.Task[Any]) -> None:
-        """However long it takes to stop, and whatever it still raises, is nobody's business any more."""
-        self._dismissed.add(task)
-        task.add_done_callback(self._forget)
-        task.cancel()
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._dismissed.discard(task)
-        if not task.cancelled():
-            task.exception()
+async def alone(work: Coroutine[Any, Any, T]) -> T | Interruption:
+    """`Attend` for a desk that no trader sits at."""
+    return await work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +97,9 @@ class Tuned:
     before: Mapping[str, float]
 
 
-# Parts for all settings that differ from config.json; `BadInput` names a setting that cannot be, `Transient`: later.
-Retune = Callable[[Mapping[str, float]], Awaitable[Tuned]]
+# Parts for all settings that differ from config.json, and for a council mode (empty: the configuration's own);
+# `BadInput` names what cannot be, `Transient`: later.
+Retune = Callable[[Mapping[str, float], str], Awaitable[Tuned]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +121,9 @@ class Desk:
     last comparison of the wallet.
     `commit_behind`: see `record_soon`. `knife_bars`: over how many bars a knife is told, and
     `own_knife_bars`: by symbol, where that differs.
-    `interrupt`: what cannot wait for a council. `retune` makes parts for changed settings; None: they are fixed.
+    `attend` waits for a council, `waiting` is what came that nobody waits any more, `say` puts what the council says
+    into the trader's inbox. `shadows` are the candidates that are followed to their end, `closed` the bars of
+    the close that is dealt with. `retune` makes parts for changed settings; None: they are fixed.
     `liquidations`: the exchange's estimates at the last look, by the symbols that had a position then.
     `stopping`: `stop` or `panic` while one is carried out. `unwanted`: symbols whose entry somebody is cancelling.
     `absent`: the exchange has not been met yet, nothing is known of the account, and requests about it must wait.
@@ -167,7 +147,10 @@ class Desk:
     own_knife_bars: Mapping[str, int] = field(default_factory=dict)
     retune: Retune | None = None
     absent: bool = False
-    interrupt: Interrupt = field(default_factory=Interrupt)
+    attend: Attend = alone
+    waiting: Callable[[], Interruption | None] = lambda: None
+    say: Callable[[Said], None] = lambda said: None
+    closed: Mapping[str, Candle] = field(default_factory=dict)
     stopping: str = ""
     unwanted: frozenset[str] = frozenset()
     blocked: dict[str, str] = field(default_factory=dict)
@@ -183,6 +166,7 @@ class Desk:
     wallet_look: WalletLook | None = None
     sequence: int = 0
     commit_behind: bool = False
+    shadows: Shadows = field(default_factory=Shadows)
     _keeping: tuple[EquityMarked, asyncio.Future[int]] | None = None
 
     async def record(self, *events: Event) -> None:
@@ -191,6 +175,8 @@ class Desk:
         self.sequence = await self.journal.append(events)
         for event in events:
             self.book.apply(event)
+            if isinstance(event, VerdictReached):
+                self.shadows.add(event)
 
     async def record_soon(self, mark: EquityMarked) -> None:
         """Commit the mark of a flat close at which nothing happened while the market goes on; the next record waits.

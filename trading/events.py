@@ -56,12 +56,113 @@ class AgentAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCall:
+    """One request to a language model, as it was made and as it ended.
+
+    `attempt` counts from 1; `repair` is the one that carried the errors of the answer before it. `status` is one of
+    `council.schemas.Status`, `code` the HTTP status (0: no answer came), `finish` the provider's own word for how the
+    answer ended, `raw` the answer's text as it came. `bytes_in` and `bytes_out` are UTF-8 bytes of prompt and answer;
+    tokens are those that the provider reports, None where it reports none. `key` is the last four characters of the
+    key that was used.
+    """
+
+    attempt: int
+    repair: bool
+    status: str
+    code: int
+    finish: str
+    raw: str
+    problem: str
+    latency_ms: int
+    bytes_in: int
+    bytes_out: int
+    tokens_in: int | None
+    tokens_out: int | None
+    cost_usd: Decimal
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Testimony:
+    """All that is kept of asking one agent: what it saw, by which prompt, every call, and the answer as it is shown.
+
+    `packet` is the JSON text that stood in the prompt. `prompt` is its file's name (`quant/v001`); the hashes are
+    SHA-256. `twin`: the model failed and its rules twin answered in its place.
+    """
+
+    answer: AgentAnswer
+    provider: str
+    model: str
+    prompt: str
+    prompt_hash: str
+    schema_hash: str
+    packet: str
+    calls: tuple[ModelCall, ...] = ()
+    twin: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """What another council would have decided on the same candidate: `rules` beside the models, or the other way."""
+
+    council: str
+    approved: bool
+    size_modifier: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateProposed(Event):
+    """A candidate goes before a council that takes its time; its verdict follows. `qty`, `risk_usdt`: the base size."""
+
+    verdict_id: int
+    symbol: str
+    side: Side
+    close: Decimal
+    entry: Decimal
+    stop: Decimal
+    take_profit: Decimal | None
+    r_distance: float
+    atr: float | None
+    qty: Decimal
+    risk_usdt: Decimal
+    equity: Decimal
+    council: str
+    signal_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentAnswered(Event):
+    """One agent was asked and has answered, or failed to. `verdict_id` is None when a person asked."""
+
+    verdict_id: int | None
+    symbol: str
+    side: Side
+    council: str
+    said: Testimony
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpinionReached(Event):
+    """What the models would have decided on a candidate that the rules have decided on (mode `shadow`)."""
+
+    verdict_id: int
+    symbol: str
+    side: Side
+    council: str
+    approved: bool
+    size_modifier: float
+    reasons: tuple[str, ...]
+    answers: tuple[AgentAnswer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictReached(Event):
     """The decision on one candidate; every candidate has exactly one.
 
-    `gate` names who ended it: `guard`, `council`, `risk`, `operator` (somebody asked for less risk meanwhile) or,
-    when approved, an empty string. `reasons` are sentences for a person. `qty` is zero when nothing was sized.
-    `size_modifier` is in 0..1; `clamp` tells which cap held the size down (`risk.Sized`).
+    `gate` names who ended it: `guard`, `council`, `risk`, `operator` (somebody asked for less risk meanwhile),
+    `superseded` (the next bar closed first) or, when approved, an empty string. `reasons` are sentences for a person.
+    `qty` is zero when nothing was sized. `size_modifier` is in 0..1; `clamp` tells which cap held the size down
+    (`risk.Sized`). `debated`: a `CandidateProposed` came before it. `opinions` are those of other councils.
     """
 
     verdict_id: int
@@ -84,6 +185,55 @@ class VerdictReached(Event):
     signal_time: datetime
     answers: tuple[AgentAnswer, ...] = ()
     clamp: str = ""
+    debated: bool = False
+    opinions: tuple[Opinion, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowEnded(Event):
+    """How a candidate would have ended by the strategy's rules, followed on its own after every close.
+
+    Nothing of it was traded. `ended` is `stop`, `take_profit`, `trailing` or `signal`; `unfilled` when its entry would
+    not have filled, `lost` when its bars are not known any more: then `r` (after fees, slippage and funding) and the
+    prices are None. Times are the open times of bars.
+    """
+
+    verdict_id: int
+    symbol: str
+    side: Side
+    signal_time: datetime
+    ended: str
+    entry_time: datetime | None = None
+    exit_time: datetime | None = None
+    exit_price: float | None = None
+    r: float | None = None
+    best_r: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CouncilImpaired(Event):
+    """Agents of the council have stopped answering; told once. `agents` are their names, `text` says why and what now.
+    """
+
+    agents: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CouncilRecovered(Event):
+    """All agents answer again; told once."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CouncilModeChanged(Event):
+    """Another council decides from now on, also after a restart."""
+
+    mode: str
+    old: str
+    by: str
+    command: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,6 +540,15 @@ class ChangeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeCouncil:
+    """Let another council decide: `mode` is one of `trading.council.MODES`."""
+
+    mode: str
+    by: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeSymbols:
     """From now on these of the configured symbols get no new entries."""
 
@@ -416,5 +575,6 @@ Request = (
     | CancelEntry
     | ChangeSettings
     | ChangeSymbols
+    | ChangeCouncil
     | Reconcile
 )

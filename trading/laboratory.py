@@ -9,9 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
+from trading.errors import BadInput
+
 Kind = Literal["backtest", "optimize", "walkforward"]
 Word = Literal["PROVEN", "NOT PROVEN", "LOSES"]
 OBJECTIVES: Final = ("sharpe", "return", "calmar", "expectancy")
+COUNCILS: Final = ("off", "rules")
+"""Councils that a backtest can have: none, or the rules twins. Models answer for the present only."""
 WAITING: Final = "waiting"
 """The stage of a study whose turn has not come."""
 
@@ -21,8 +25,9 @@ class Study:
     """What is to be found out. `values` holds every name of the specification: strategy, rules, account, instrument.
 
     interval: minutes of a bar. days: how many days up to the newest bar, None for all there are. grid: parameters
-    with the values to try, in order (empty for a backtest). folds: of a walk-forward. candles: a file instead of the
-    archive.
+    with the values to try, in order (empty for a backtest). folds: of a walk-forward. council: one of `COUNCILS`; with
+    one, the bars are replayed with it and without it. limits: the account's limits by name under which it is then
+    traded; what is not named has its default.
     """
 
     kind: Kind
@@ -34,6 +39,13 @@ class Study:
     grid: tuple[tuple[str, tuple[float, ...]], ...] = ()
     objective: str = "sharpe"
     folds: int = 0
+    council: str = "off"
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def has_council(self) -> bool:
+        """Is it done with a council, and without it beside?"""
+        return self.council != "off"
 
     @property
     def combinations(self) -> int:
@@ -43,11 +55,18 @@ class Study:
             count *= len(values)
         return count
 
-
     @property
     def chosen_from(self) -> int:
         """Of how many sets the shown result is the best on its own bars: 1 where they were chosen on others."""
         return self.combinations if self.kind == "optimize" and not self.folds else 1
+
+
+def check_council(study: Study) -> None:
+    """`BadInput` for a council that there is not, or that this kind of study cannot have."""
+    if study.council not in COUNCILS:
+        raise BadInput(f"council={study.council[:40]} is not known: one of {', '.join(COUNCILS)}")
+    if study.has_council and study.kind != "backtest":
+        raise BadInput("a search has no council: backtest what it finds with council=rules")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +89,24 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CouncilEffect:
+    """What a council did to a backtest: `metrics` are those of the same bars without it.
+
+    candidates: that the strategy proposed with it. guarded: rejected by guards in code, or because they could not be
+    sized; vetoed: by the council; shrunk: traded at less than base size. last_entry: when the last one was approved
+    (ms UTC, None: never), where many came after it; `shut` then says why the last of them was not.
+    """
+
+    metrics: Mapping[str, float | int | None]
+    candidates: int
+    guarded: int
+    vetoed: int
+    shrunk: int
+    last_entry: int | None = None
+    shut: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """What a study found, small enough for a list and a caption; the whole stands in its files.
 
@@ -78,7 +115,8 @@ class Finding:
     fees, funding, slippage: what was paid. out_of_sample: Sharpe ratio on bars that nothing was chosen on, None where
     there are none. trials: parameter sets that were tried on these bars. chosen: the parameters an optimisation would
     apply, by name (only those of its grid). rows: (parameters, metrics) of the best sets of a grid, the best first, or
-    of each fold. cached: the answer was known; `seconds` is then what finding it had taken.
+    of each fold. cached: the answer was known; `seconds` is then what finding it had taken. effect: of the council,
+    where the study has one.
     """
 
     study: Study
@@ -102,6 +140,7 @@ class Finding:
     chosen: Mapping[str, float] = field(default_factory=dict)
     rows: tuple[tuple[Mapping[str, Any], Mapping[str, float | int | None]], ...] = ()
     cached: bool = False
+    effect: CouncilEffect | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,8 @@ class EquityPicture:
 
     `facts` are short label-value pairs beside the title: ("Return", "+4.2%"). `zone` names the zone of the axis.
     `hold`: what buying and holding made of the same start at the same times. `folds`: times at which a new stretch
-    of a walk-forward begins, in ms.
+    of a walk-forward begins, in ms. `beside`: another equity from the same start at the same times, to be compared
+    with this one; `names` are those of both in the legend.
     """
 
     title: str
@@ -35,6 +36,8 @@ class EquityPicture:
     zone: str = "UTC"
     hold: FloatArray | None = None
     folds: tuple[int, ...] = ()
+    beside: FloatArray | None = None
+    names: tuple[str, str] = ("Equity", "Beside")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,20 +216,22 @@ def _size(picture: BarsPicture | RankPicture | CandlePicture | MonthsPicture | G
 
 
 def _thinned_curve(picture: EquityPicture) -> EquityPicture:
-    time, equity, hold = picture.time, picture.equity, picture.hold
-    if hold is not None and not np.isfinite(hold).all():
-        hold = None
-    if not (finite := np.isfinite(equity)).all():
-        time, equity, hold = time[finite], equity[finite], None if hold is None else hold[finite]
-    if len(equity) < 2:
+    others = {"hold": picture.hold, "beside": picture.beside}
+    known = {name: curve for name, curve in others.items() if curve is not None and np.isfinite(curve).all()}
+    curves = {"equity": picture.equity, **known}
+    time, finite = picture.time, np.isfinite(picture.equity)
+    if not finite.all():
+        time, curves = time[finite], {name: curve[finite] for name, curve in curves.items()}
+    if len(time) < 2:
         raise BadInput("an equity curve needs at least 2 points: the next ones come with the next closed bars")
-    if len(equity) > 5 * BUCKETS:
-        kept = _extremes(equity, picture.start)
-        if hold is not None:
-            kept = np.union1d(kept, _extremes(hold, picture.start))
-            hold = hold[kept]
-        time, equity = time[kept], equity[kept]
-    return replace(picture, time=time, equity=equity, hold=hold)
+    if len(time) > 5 * BUCKETS:
+        kept = _extremes(curves["equity"], picture.start)
+        for curve in list(curves.values())[1:]:
+            kept = np.union1d(kept, _extremes(curve, picture.start))
+        time, curves = time[kept], {name: curve[kept] for name, curve in curves.items()}
+    return replace(
+        picture, time=time, equity=curves["equity"], hold=curves.get("hold"), beside=curves.get("beside")
+    )
 
 
 def _extremes(equity: FloatArray, start: float) -> IntArray:

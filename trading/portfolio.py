@@ -25,6 +25,8 @@ from trading.model import (
     Side,
 )
 from trading.orders import OrderState, WorkingOrder, may_become
+from trading.shadows import Shadow
+from trading.shadows import opened as shadow_of
 
 REMEMBERED = 4096
 ENDED_KEPT = 64  # a fill may be heard after the end of its order: sockets have no mutual order
@@ -142,7 +144,9 @@ class Book:
     """Cash, positions, working orders, pause, and what the limits look at.
 
     `settings` lie over those of config.json, `muted` symbols get no new entries. `commands` are requests that have
-    ended, `progress` is what those that have not ended have done.
+    ended, `progress` is what those that have not ended have done. `council` is the mode that was chosen in the chat
+    (empty: none was), `impaired` its agents that were told not to answer. `debated` are candidates before the council,
+    `followed` those whose outcome is not known yet, as they were at their decision.
     """
 
     initial_equity: Decimal
@@ -165,6 +169,10 @@ class Book:
     progress: OrderedDict[str, Progress] = field(default_factory=OrderedDict)
     settings: dict[str, float] = field(default_factory=dict)
     muted: tuple[str, ...] = ()
+    council: str = ""
+    impaired: tuple[str, ...] = ()
+    debated: dict[int, ev.CandidateProposed] = field(default_factory=dict)
+    followed: dict[int, Shadow] = field(default_factory=dict)
 
     @classmethod
     def opening(cls, initial_equity: Decimal) -> Book:
@@ -279,9 +287,27 @@ class Book:
             self.equity = self.peak = float(self.initial_equity)
         self.badge = event.badge
 
+    def _proposed(self, event: ev.CandidateProposed) -> None:
+        self.debated[event.verdict_id] = event
+
     def _verdict(self, event: ev.VerdictReached) -> None:
         self.verdicts = max(self.verdicts, event.verdict_id)
         self.decided[event.symbol] = event.signal_time
+        self.debated.pop(event.verdict_id, None)
+        self.followed[event.verdict_id] = shadow_of(event)
+
+    def _followed(self, event: ev.ShadowEnded) -> None:
+        self.followed.pop(event.verdict_id, None)
+
+    def _council(self, event: ev.CouncilModeChanged) -> None:
+        self.council, self.impaired = event.mode, ()
+        self._end_request(event.command)
+
+    def _impaired(self, event: ev.CouncilImpaired) -> None:
+        self.impaired = event.agents
+
+    def _recovered(self, event: ev.CouncilRecovered) -> None:
+        self.impaired = ()
 
     def _intended(self, event: ev.OrderIntended) -> None:
         if event.link_id not in self.working:
@@ -467,7 +493,12 @@ class Book:
 
     _folds: ClassVar[dict[type[ev.Event], Callable[[Book, Any], None]]] = {
         ev.SessionStarted: _session,
+        ev.CandidateProposed: _proposed,
         ev.VerdictReached: _verdict,
+        ev.ShadowEnded: _followed,
+        ev.CouncilModeChanged: _council,
+        ev.CouncilImpaired: _impaired,
+        ev.CouncilRecovered: _recovered,
         ev.OrderIntended: _intended,
         ev.OrderAccepted: _accepted,
         ev.OrderDoubted: _doubted,

@@ -12,7 +12,15 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
-from trading.events import AgentAnswer, Event, Request
+from trading.events import (
+    AgentAnswer,
+    AgentAnswered,
+    Event,
+    Opinion,
+    OpinionReached,
+    Request,
+    Testimony,
+)
 from trading.model import (
     AccountFacts,
     AccountSnapshot,
@@ -94,7 +102,34 @@ class ConnectionRestored:
     """Every stream is up again. Nothing is replayed by the exchange: what was missed must be asked for."""
 
 
-Inbound = BarsClosed | Execution | OrderUpdated | FeedEnded | ConnectionLost | ConnectionRestored | Request
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliberation:
+    """What a council said: a veto, or a shrink. `size_multiplier` is in 0..1 and 0 exactly when rejected.
+
+    `opinions` are those of other councils on the same brief. `failed` are agents that did not answer, with the reason,
+    by name; `alerts` is what the owner must do something about (a key that is no good any more), once each.
+    """
+
+    approved: bool
+    size_multiplier: float
+    reasons: tuple[str, ...]
+    answers: tuple[AgentAnswer, ...] = ()
+    opinions: tuple[Opinion, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    alerts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overheard:
+    """What the models would have decided, once they have been heard (mode `shadow`)."""
+
+    opinion: OpinionReached
+    ruling: Deliberation
+
+
+# What the council says beside its verdict comes the same way: only the trader writes anything down.
+Said = AgentAnswered | Overheard
+Inbound = BarsClosed | Execution | OrderUpdated | FeedEnded | ConnectionLost | ConnectionRestored | Said | Request
 
 
 class Inbox(Protocol):
@@ -194,14 +229,16 @@ class Brief:
     account: AccountFacts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deliberation:
-    """What a council said: a veto, or a shrink. `size_multiplier` is in 0..1 and 0 exactly when rejected."""
+class Witness(Protocol):
+    """Who writes down what is said while a council deliberates; never blocks."""
 
-    approved: bool
-    size_multiplier: float
-    reasons: tuple[str, ...]
-    answers: tuple[AgentAnswer, ...] = ()
+    def heard(self, said: Testimony) -> None:
+        """One agent has been asked and has answered or failed."""
+        ...
+
+    def concluded(self, council: str, ruling: Deliberation) -> None:
+        """What the models would have decided, after the rules have (mode `shadow`)."""
+        ...
 
 
 class Council(Protocol):
@@ -209,45 +246,17 @@ class Council(Protocol):
 
     @property
     def mode(self) -> str:
-        """`off`, `rules`, …"""
+        """One of `trading.council.MODES`."""
         ...
 
-    async def deliberate(self, brief: Brief) -> Deliberation:
+    @property
+    def debates(self) -> bool:
+        """Does it take its time? Then the candidate is announced before it is asked."""
+        ...
+
+    async def deliberate(self, brief: Brief, witness: Witness) -> Deliberation:
         """Decide within the council's own deadline; a failure inside is a rejection, never an exception.
 
         It is cancelled when somebody asks for less risk meanwhile: nobody waits for it then.
         """
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRequest:
-    """One question to a language model: `schema` is the JSON schema its answer must satisfy."""
-
-    agent: str
-    model: str
-    system: str
-    user: str
-    schema: Mapping[str, Any]
-    deadline_seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelReply:
-    """The raw answer with its price in tokens; `finish_reason` is `stop` for a normal end."""
-
-    text: str
-    finish_reason: str
-    model: str
-    input_tokens: int
-    output_tokens: int
-    latency_seconds: float
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class LanguageModel(Protocol):
-    """A chat model. Raises `Transient` (try again), `Rejected` (our fault or no quota) and nothing else."""
-
-    async def answer(self, request: ModelRequest) -> ModelReply:
-        """Ask once, within the request's deadline; no retry inside."""
         ...

@@ -17,7 +17,6 @@ from typing import Final
 from trading import events as ev
 from trading import risk
 from trading.bookkeeping import book_execution, book_order, ending_of, report_foreign
-from trading.cycle import leave
 from trading.desk import FOREIGN, UNREACHABLE, Desk, WalletLook
 from trading.errors import OutcomeUnknown, Rejected, Transient
 from trading.model import EPOCH, AccountSnapshot, ExchangeOrder, ExitReason, Purpose, Side
@@ -33,6 +32,7 @@ from trading.reconcile import (
     StopDiffers,
     diff,
 )
+from trading.tending import leave
 
 LOOKS: Final = 3  # an order is absent only after this many looks …
 LOOK_SECONDS: Final = 2.5  # … this far apart: what was accepted may be invisible for seconds

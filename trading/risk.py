@@ -81,7 +81,7 @@ def size_entry(
     The modifier is clamped to 0..1: nobody outside this function can enlarge a position.
     """
     cash, price, stop = float(equity), float(proposal.entry), float(proposal.stop)
-    if refusal := _refuse_levels(cash, price, stop, terms):
+    if refusal := _refuse_levels(proposal.side, cash, price, stop, terms):
         return refusal
     shrink = 0.0 if math.isnan(size_modifier) else min(max(size_modifier, 0.0), 1.0)
     margin_rate = 1 / terms.leverage + terms.maker_fee + terms.taker_fee
@@ -100,11 +100,17 @@ def size_entry(
     return Sized(qty=qty, risk_usdt=qty * abs(proposal.entry - proposal.stop), clamp=clamp)
 
 
-def _refuse_levels(cash: float, price: float, stop: float, terms: AccountTerms) -> Refused | None:
+def _refuse_levels(
+    side: Side, cash: float, price: float, stop: float, terms: AccountTerms
+) -> Refused | None:
+    if not all(map(math.isfinite, (cash, price, stop))):
+        return Refused(rule="numbers", reason="equity, entry and stop must be finite numbers")
     if cash <= 0:
         return Refused(rule="equity", reason="there is no equity left to risk")
     if price <= 0 or price == stop:
         return Refused(rule="stop_distance", reason="the stop lies on the entry price")
+    if (price - stop) * side.sign < 0:
+        return Refused(rule="stop_side", reason=f"the stop of a {side.value} lies on the wrong side of the entry")
     if abs(price - stop) / price >= 0.8 / terms.leverage:
         return Refused(rule="liquidation", reason="the stop would sit too near liquidation at this leverage")
     return None

@@ -73,6 +73,7 @@ class Status:
     `day_pnl` is the net result of trades closed in the current UTC day of market time, `day_wins` of
     `day_trades`. `market_time` is None until the first bar has closed. `muted` are symbols that get no new entries,
     `settings` what was changed over config.json. `lost` says why a stream of the exchange is down (empty: none is),
+    `council` is its mode and `council_health` says which of its agents do not answer (empty: all do);
     `looked_age` how many seconds ago the exchange was last compared with the book; None: not yet.
     """
 
@@ -91,6 +92,8 @@ class Status:
     open_risk: float
     symbols: tuple[str, ...]
     muted: tuple[str, ...]
+    council: str
+    council_health: str
     interval: timedelta
     settings: dict[str, float]
     lost: str

@@ -21,7 +21,6 @@ from trading import events as ev
 from trading import risk
 from trading.bookkeeping import ending_of
 from trading.crashpoints import crashpoint
-from trading.cycle import amend_stop, closing_intent
 from trading.desk import UNREACHABLE, Desk, Tuned
 from trading.errors import BadInput, ConclaveError, OutcomeUnknown, Rejected, Transient
 from trading.model import (
@@ -39,6 +38,7 @@ from trading.portfolio import Closing, Holding, Progress
 from trading.reconcile import CashDiffers, Difference, ForeignOrder, SizeDiffers, StopDiffers
 from trading.recovery import compare, tighter
 from trading.signals import SignalSource
+from trading.tending import amend_stop, closing_intent
 
 TRIES: Final = 3  # refusals after which a person must know
 SCHEDULER: Final = "scheduler"  # nobody waits for the answer to what it asks
@@ -51,6 +51,7 @@ Steer = (
     | ev.CancelEntry
     | ev.ChangeSettings
     | ev.ChangeSymbols
+    | ev.ChangeCouncil
     | ev.Reconcile
 )
 
@@ -449,6 +450,8 @@ class Steering:
             await change_settings(desk, request)
         elif isinstance(request, ev.ChangeSymbols):
             await change_symbols(desk, request)
+        elif isinstance(request, ev.ChangeCouncil):
+            await change_council(desk, request)
         elif isinstance(request, ev.Reconcile):
             await look_now(desk, request)
         else:
@@ -506,16 +509,33 @@ async def change_settings(desk: Desk, request: ev.ChangeSettings) -> None:
     desk.tune(tuned)
 
 
+async def change_council(desk: Desk, request: ev.ChangeCouncil) -> None:
+    """Another council from now on; one that cannot be (no keys) says why."""
+    try:
+        tuned = await retuned(desk, desk.book.settings, request.mode)
+    except ConclaveError as error:
+        await end(desk, request, "mode", no(str(error)))
+        return
+    about: dict[str, Any] = {"at": desk.clock.now(), "by": request.by, "command": request.command}
+    await desk.record(ev.CouncilModeChanged(**about, mode=request.mode, old=desk.council.mode))
+    desk.tune(tuned)
+
+
 async def tuned_for(desk: Desk, values: Mapping[str, float]) -> Tuned:
     """The parts for these settings over those changed before; `BadInput` says why they cannot be had."""
-    if desk.retune is None:
-        raise BadInput("settings cannot be changed while this market is replayed")
     if not values:
         raise BadInput("no setting was named")
     for name, value in values.items():
         if not math.isfinite(value):
             raise BadInput(f"{name} must be a finite number")
-    tuned = await desk.retune({**desk.book.settings, **values})
+    return await retuned(desk, {**desk.book.settings, **values}, desk.book.council)
+
+
+async def retuned(desk: Desk, values: Mapping[str, float], mode: str) -> Tuned:
+    """The parts for all settings and a council; `BadInput` says why they cannot be had."""
+    if desk.retune is None:
+        raise BadInput("settings cannot be changed while this market is replayed")
+    tuned = await desk.retune(values, mode)
     if not ends_alike(desk.symbols, desk.signals, tuned.signals):
         raise Transient("the exchange's candles do not end at the last close yet: nothing was changed, try again")
     return tuned

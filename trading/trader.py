@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any, Final, TypeVar
 
 from trading import events as ev
 from trading.bookkeeping import book_execution, book_order
 from trading.cycle import run_cycle
-from trading.desk import UNREACHABLE, Desk, Interrupt
+from trading.desk import UNREACHABLE, URGENT, Desk, Interruption
+from trading.hearing import abandoned, tell_health
 from trading.model import EPOCH, ZERO, Candle, Execution, OrderSide, Purpose, Side, exact
 from trading.orders import WorkingOrder
 from trading.portfolio import Book, Holding
@@ -29,13 +32,23 @@ from trading.ports import (
     Inbound,
     Journal,
     OrderUpdated,
+    Overheard,
     Pace,
 )
 from trading.recovery import reconcile
 from trading.status import EntryView, OrderView, PositionView, Status
 from trading.steering import Patience, Steer, Steering
+from trading.tending import protect
+
+T = TypeVar("T")
 
 SNAPSHOT_EVERY = 500
+
+# What is dealt with while a council deliberates. Requests wait their turn: one that cancels an entry may be about the
+# very one that is being decided on, one that changes settings would change the parts in use.
+MEANWHILE: Final = (
+    *(Execution, OrderUpdated, ConnectionLost, ConnectionRestored, ev.AgentAnswered, Overheard),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,30 +75,49 @@ class Looks:
 
 
 class QueueInbox:
-    """The trader's inbox in this process; `interrupt` is what of it cannot wait for a deliberation."""
+    """The trader's inbox in this process: in order, but for what is dealt with while a council deliberates."""
 
     def __init__(self) -> None:
-        self._items: asyncio.Queue[Inbound] = asyncio.Queue()
-        self.interrupt = Interrupt()
+        self._items: deque[Inbound] = deque()
+        self._waiting: list[asyncio.Future[None]] = []
 
     def put(self, item: Inbound) -> None:
         """Queue one item."""
-        self._items.put_nowait(item)
-        self.interrupt.came(item)
+        self._items.append(item)
+        while self._waiting:
+            if not (waiting := self._waiting.pop()).done():
+                waiting.set_result(None)
 
     async def get(self) -> Inbound:
         """The next item, waiting for it."""
-        item = await self._items.get()
-        self.interrupt.taken(item)
-        return item
+        while not self._items:
+            await self.stirred()
+        return self._items.popleft()
 
     def waiting(self) -> Inbound | None:
         """The next item when there is one already."""
-        if self._items.empty():
-            return None
-        item = self._items.get_nowait()
-        self.interrupt.taken(item)
-        return item
+        return self._items.popleft() if self._items else None
+
+    def stirred(self) -> asyncio.Future[None]:
+        """Done when something has come after this call."""
+        stirred: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting = [*(each for each in self._waiting if not each.done()), stirred]
+        return stirred
+
+    def urgent(self, dealt_with: datetime) -> Interruption | None:
+        """What nobody waits for a council any more for, the oldest such item; of closes only later ones count."""
+        for item in self._items:
+            again = isinstance(item, BarsClosed) and item.close_time <= dealt_with
+            if type(item) in URGENT and not again:
+                return URGENT[type(item)]
+        return None
+
+    def calm(self, kinds: tuple[type[object], ...]) -> Inbound | None:
+        """The oldest item of these kinds, taken out; what came before it keeps its place."""
+        found = next((item for item in self._items if isinstance(item, kinds)), None)
+        if found is not None:
+            self._items.remove(found)
+        return found
 
 
 async def load_book(journal: Journal, initial_equity: Decimal) -> tuple[Book, int]:
@@ -125,15 +157,23 @@ class Trader:
         self._snapshot_at = desk.sequence
         self._looks = looks or Looks()
         self._lost_at = 0.0
-        desk.interrupt = inbox.interrupt
+        desk.attend, desk.say = self._attend, inbox.put
+        desk.waiting = self._waiting
+        self._dealt_with = EPOCH
+        self._dismissed: set[asyncio.Task[Any]] = set()
         self._steering = Steering(desk, self._looks.steering_patience)
 
     def submit(self, request: ev.Request) -> None:
         """Ask for something; it ends in an event of the journal, and a deliberation does not wait for less risk."""
         self._inbox.put(request)
 
-    async def start(self, now: datetime, missed: tuple[BarsClosed, ...] = ()) -> None:
-        """Compare with the exchange, say what was found, then deal with the closes missed while away."""
+    async def start(
+        self, now: datetime, missed: tuple[BarsClosed, ...] = (), ended: Sequence[ev.ShadowEnded] = ()
+    ) -> None:
+        """Compare with the exchange, say what was found, then deal with the closes missed while away.
+
+        `ended` are followed candidates whose end was found in history.
+        """
         desk = self._desk
         resumed = desk.book.badge != ""  # a session before this one is in the journal
         found = await reconcile(desk, now)
@@ -148,6 +188,9 @@ class Trader:
                 found=tuple(found),
             )
         )
+        given_up = [abandoned(proposed) for proposed in desk.book.debated.values()]
+        if given_up or ended:
+            await desk.record(*given_up, *ended)
         for closed in missed:
             await self._on_close(closed)
         self._pace.release(now)
@@ -167,15 +210,58 @@ class Trader:
         """The next item, or None when it is time to look at the exchange."""
         if (item := self._inbox.waiting()) is not None:
             return item
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self._inbox.get(), self._until_look())
+        return None
+
+    def _until_look(self) -> float:
+        """Seconds until the exchange is to be looked at."""
         desk = self._desk
         exposed = desk.book.holdings or desk.book.working
         every = self._looks.unclear if desk.unsettled else self._looks.exposed if exposed else self._looks.flat
         if self._steering.under_way:
             every = min(every, self._looks.steering)
-        wait = max(desk.looked + every - desk.clock.monotonic(), 0.0)
-        with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(self._inbox.get(), wait)
-        return None
+        return max(desk.looked + every - desk.clock.monotonic(), 0.0)
+
+    async def _attend(self, work: Coroutine[Any, Any, T]) -> T | Interruption:
+        """See `desk.Attend`. Fills, connections and looks at the exchange go on; what was said is written down."""
+        if urgent := self._waiting():
+            work.close()
+            return urgent
+        doing = asyncio.create_task(work)
+        try:
+            while not (doing.done() or self._waiting()):
+                await self._meanwhile(doing)
+            while (said := self._inbox.calm((ev.AgentAnswered, Overheard))) is not None:
+                await self._handle(said)
+            return self._waiting() or doing.result()
+        finally:
+            self._dismiss(doing)
+
+    def _waiting(self) -> Interruption | None:
+        return self._inbox.urgent(self._dealt_with)
+
+    async def _meanwhile(self, doing: asyncio.Task[Any]) -> None:
+        """Deal with one thing that has come, or wait for the next, for the work's end or until the next look."""
+        if (item := self._inbox.calm(MEANWHILE)) is not None:
+            await self._handle(item)
+            return
+        stirred = self._inbox.stirred()
+        await asyncio.wait({doing, stirred}, timeout=self._until_look(), return_when=asyncio.FIRST_COMPLETED)
+        if not (stirred.done() or doing.done()):
+            await self._handle(None)
+        stirred.cancel()
+
+    def _dismiss(self, task: asyncio.Task[Any]) -> None:
+        """However long it takes to stop, and whatever it still raises, is nobody's business any more."""
+        self._dismissed.add(task)
+        task.add_done_callback(self._forget)
+        task.cancel()
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._dismissed.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def _handle(self, item: Inbound | None) -> None:
         await self._desk.kept()
@@ -193,6 +279,11 @@ class Trader:
         elif isinstance(item, ConnectionRestored):
             self._desk.lost = ""
             await self._look()
+        elif isinstance(item, ev.AgentAnswered):
+            await self._desk.record(item)
+        elif isinstance(item, Overheard):
+            await self._desk.record(item.opinion)
+            await tell_health(self._desk, item.opinion.at, item.ruling)
         elif isinstance(item, ev.PauseTrading):
             await self._once(item, ev.TradingPaused)
         elif isinstance(item, ev.ResumeTrading):
@@ -221,17 +312,36 @@ class Trader:
             await self._tell_lost(closed.close_time)
             # Sockets have no mutual order: what the exchange holds is asked for before anything is decided.
             await reconcile(desk, closed.close_time)
-            before = desk.sequence
-            candles = {candle.symbol: candle for candle in closed.candles}
-            for symbol in desk.symbols:
-                if symbol in candles:
-                    await run_cycle(desk, candles[symbol])
-            await self._mark(closed.close_time, candles, quiet=desk.sequence == before)
+            before, self._dealt_with = desk.sequence, closed.close_time
+            given = {candle.symbol: candle for candle in closed.candles}
+            candles = {symbol: given[symbol] for symbol in desk.symbols if symbol in given}
+            ended = await self._deal(candles)
+            await self._mark(closed.close_time, candles, ended, quiet=desk.sequence == before)
             if desk.sequence - self._snapshot_at >= SNAPSHOT_EVERY:
                 await self._keep_snapshot()
         self._pace.release(closed.close_time)
 
-    async def _mark(self, at: datetime, candles: Mapping[str, Candle], *, quiet: bool) -> None:
+    async def _deal(self, candles: Mapping[str, Candle]) -> list[ev.ShadowEnded]:
+        """Symbol by symbol, in the order of the configuration; what is open on all of them comes first.
+
+        The ends of followed candidates, which nobody acts on, are for the close's mark.
+        """
+        desk = self._desk
+        desk.closed = candles
+        readings = {symbol: desk.signals.read(candle) for symbol, candle in candles.items()}
+        for symbol, candle in candles.items():
+            await protect(desk, candle, readings[symbol])
+        for symbol, candle in candles.items():
+            await run_cycle(desk, candle, readings[symbol])
+        ended: list[ev.ShadowEnded] = []
+        for symbol, candle in candles.items():
+            rules, terms, instrument = desk.rules, desk.terms, desk.instruments[symbol]
+            ended += desk.shadows.close(candle, readings[symbol], rules=rules, terms=terms, instrument=instrument)
+        return ended
+
+    async def _mark(
+        self, at: datetime, candles: Mapping[str, Candle], ended: Sequence[ev.ShadowEnded], *, quiet: bool
+    ) -> None:
         """The last event of a close: equity, and the trailing state that must survive. `quiet`: it is the only one."""
         desk, book = self._desk, self._desk.book
         closes = {symbol: candle.close for symbol, candle in candles.items()}
@@ -245,7 +355,10 @@ class Trader:
             closes=closes,
             marks=marks,
         )
-        await (desk.record_soon(mark) if quiet and not marks else desk.record(mark))
+        if quiet and not (marks or ended):
+            await desk.record_soon(mark)
+        else:
+            await desk.record(*ended, mark)
 
     async def _keep_snapshot(self) -> None:
         desk = self._desk
@@ -288,6 +401,8 @@ class Trader:
             open_risk=float(desk.open_risk() / book.cash) if book.cash > 0 else 0.0,
             symbols=desk.symbols,
             muted=book.muted,
+            council=desk.council.mode,
+            council_health=_health(book.impaired),
             interval=desk.interval,
             settings=dict(book.settings),
             lost=desk.lost,
@@ -377,3 +492,8 @@ class Trader:
             state=order.state,
             verdict_id=order.verdict_id,
         )
+
+
+def _health(impaired: tuple[str, ...]) -> str:
+    names = ", ".join(agent.replace("_", " ") for agent in impaired)
+    return f"no answer from the {names}" if names else ""

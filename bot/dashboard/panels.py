@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from bot.cards import stance, strongest_no
+from bot.cards import strongest_no
 from bot.dashboard.cells import (
     GAP,
     NO_PRICE,
@@ -37,6 +37,7 @@ from bot.screen import LogLine
 from bot.terminal import inert, words_of
 from bot.text import UNKNOWN, duration, moment, money, multiple, percent, price, quantity
 from trading import events as ev
+from trading.grades import stance
 from trading.model import ZERO, OrderSide, Purpose, Side
 from trading.orders import OrderState
 from trading.status import EntryView, OrderView, PositionView, Status
@@ -445,7 +446,7 @@ def _tone(event: ev.Event, look: Look) -> Style:
     palette = look.palette
     if isinstance(event, ev.TradeClosed):
         return palette.sign(event.pnl)
-    if isinstance(event, ev.AlertRaised | ev.OrderDoubted | ev.OrderRefused | ev.TradingPaused):
+    if isinstance(event, ev.AlertRaised | ev.CouncilImpaired | ev.OrderDoubted | ev.OrderRefused | ev.TradingPaused):
         return palette.warn
     if isinstance(event, ev.OrderFilled):
         return palette.accent

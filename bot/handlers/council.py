@@ -1,23 +1,43 @@
-"""What the council decided, why, and how good it was; and where signals die before anyone decides.
+"""What the council decided, why, and how good it is; who sits on it; and where signals die before anyone decides.
 
-Everything is told from what was stored when it happened.
+What is told of the past is told from what was stored when it happened. A stricter council is had at one word of any
+operator; what may let more trades through is shown to the owner first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bot.buttons import button, rows
+from bot.cards import MODE_MEANS
+from bot.confirmation import ask_owner
 from bot.handlers.see import count_of, markets, number_of, symbol_of
 from bot.ports import Answer, Asked, Desk
-from bot.text import moment
-from bot.views import council_view, verdicts_view, why_view, whynot_view
-from storage.reports import Result, Scoreboard
-from trading.events import TradeClosed
+from bot.text import counted, moment, own, prose, word
+from bot.views import (
+    advice_view,
+    grade_caption,
+    grade_view,
+    mode_change,
+    modes_view,
+    no_grade_view,
+    verdicts_view,
+    why_view,
+    whynot_view,
+)
+from bot.views.council import LEAST_ENDED, too_few
+from storage.outbox import Media
+from trading.errors import ConclaveError
+from trading.events import ChangeCouncil
+from trading.grades import Graded, Judged
+from trading.model import Side
+from trading.parameters import near
 
 _VERDICTS: Final = (10, 30)
-_SCORED: Final = 1000  # decisions on the scoreboard; read in about a tenth of a second
+PERMITS: Final = {"strict": 1, "degraded": 2, "rules": 3, "shadow": 3, "off": 4}
+"""How much each mode lets through; in the shadow of the models the rules decide."""
+_SIDES: Final = {"long": Side.LONG, "short": Side.SHORT}
 
 
 async def verdicts(asked: Asked, desk: Desk) -> Answer:
@@ -29,34 +49,110 @@ async def verdicts(asked: Asked, desk: Desk) -> Answer:
 
 
 async def why(asked: Asked, desk: Desk) -> Answer:
-    """One decision with every argument, and what became of it."""
+    """One decision with every argument, and what became of it; one under debate, as far as it has come."""
     number = number_of(asked)
     if isinstance(number, str):
         return Answer(text=f"{desk.look.lead} {number}")
-    story = await desk.records.story(number)
-    if story is None:
+    dossier = await desk.council.dossier(number)
+    if dossier is None:
         return Answer(text=f"{desk.look.lead} there is no decision #{number}: /verdicts lists the last ones")
-    taken = [button("Trade", "trade", number)] if story.verdict.approved else []
-    buttons = rows(*taken, button("Chart", "chart", story.verdict.symbol))
-    return Answer(text=why_view(story, desk.look), buttons=buttons)
+    verdict = dossier.story.verdict if dossier.story is not None else None
+    about = verdict or dossier.candidate
+    taken = [button("Trade", "trade", number)] if verdict is not None and verdict.approved else []
+    buttons = rows(*taken, *([button("Chart", "chart", about.symbol)] if about is not None else []))
+    return Answer(text=why_view(dossier, desk.look), buttons=buttons)
 
 
 async def council(asked: Asked, desk: Desk) -> Answer:
-    """The scoreboard over the last decisions."""
-    decided = [event for event, _ in await desk.records.decisions(_SCORED)]
-    results: dict[int, Result] = {}
-    if decided:
-        async for page in desk.records.trade_pages(decided[-1].at):
-            results.update(_results(page))
-    board = Scoreboard(results)
-    for event in reversed(decided):
-        board.add(event)
-    left_out = desk.trader.status().verdicts - len(decided)
-    return Answer(text=council_view(board, max(left_out, 0), desk.look))
+    """How good the council that decides now has been, in words, as a picture or as a workbook."""
+    wanted = asked.arguments[0].lower() if asked.arguments else ""
+    if wanted not in {"", "chart", "excel"} or len(asked.arguments) > 1:
+        return Answer(text=f"{desk.look.lead} /council takes nothing, or one of chart and excel")
+    mine, notes = await _of_one_council(desk)
+    graded = await _graded(mine, desk)
+    if isinstance(graded, str):
+        return Answer(text=no_grade_view(mine, graded, notes, desk.look))
+    if wanted == "chart":
+        media = Media(kind="photo", name="council.png", data=graded.chart)
+    elif wanted == "excel":
+        media = Media(kind="document", name=graded.workbook_name, data=graded.workbook)
+    else:
+        buttons = rows(button("Chart", "council", "chart"), button("Excel", "council", "excel"))
+        return Answer(text=grade_view(graded.grade, notes, desk.look), buttons=buttons)
+    return Answer(text=grade_caption(graded.grade, desk.look), media=media)
 
 
-def _results(page: Sequence[TradeClosed]) -> dict[int, Result]:
-    return {each.verdict_id: Result(each.pnl > 0, each.r) for each in page if each.verdict_id is not None}
+async def _of_one_council(desk: Desk) -> tuple[list[Judged], list[str]]:
+    """The candidates of the council that decides now, or of the one that decided last where it has had none.
+
+    In the shadow of the rules those that the models have judged. With what there is to say about it.
+    """
+    current = desk.trader.status().council
+    beside = await desk.council.judged(models=True) if current == "shadow" else []
+    judged = beside or await desk.council.judged()
+    names = {row.council for row in judged}
+    council = current if current in names or not judged else judged[-1].council
+    mine = [row for row in judged if row.council == council]
+    notes = ["The models are asked beside the rules, which decide: what they say is not traded"] if beside else []
+    left_out = len(judged) - len(mine)
+    return mine, [*notes, *([f"{counted(left_out, 'decision')} of other councils not counted"] if left_out else [])]
+
+
+async def _graded(judged: Sequence[Judged], desk: Desk) -> Graded | str:
+    """The grade, or why there is none."""
+    ended = sum(row.r is not None for row in judged)
+    if ended < LEAST_ENDED:
+        return too_few(ended)
+    try:
+        return await desk.grader.grade(judged, f"{desk.look.badge} council {judged[-1].council}", desk.look.theme)
+    except ConclaveError as error:
+        return f"It cannot be worked out now: {prose(str(error), 300)}"
+
+
+async def mode(asked: Asked, desk: Desk) -> Answer:
+    """Which council decides; another one at once when it is stricter, else after the owner's yes."""
+    status, missing = desk.trader.status(), desk.council_modes()
+    if not asked.arguments:
+        able = [button(name, "mode", name) for name in MODE_MEANS if name != status.council and missing.get(name) == ""]
+        text = modes_view(status.council, status.council_health, missing, desk.look)
+        return Answer(text=text, buttons=rows(*able, across=2))
+    wanted = asked.arguments[0].lower()
+    if refusal := _no_mode(wanted, len(asked.arguments), missing, desk):
+        return Answer(text=f"{desk.look.lead} {refusal}")
+    if wanted == status.council:
+        return Answer(text=f"{desk.look.lead} The council is {word(wanted)} already: nothing changes.")
+    if PERMITS[wanted] <= PERMITS.get(status.council, 0):
+        text = f"{desk.look.lead} <b>Council {word(status.council)} → {wanted}</b>: {MODE_MEANS[wanted]}."
+        return Answer(text=text, request=ChangeCouncil(mode=wanted, by=asked.by, command=asked.command_id))
+    body = {"mode": wanted, "old": status.council}
+    card = mode_change(status.council, wanted, desk.look)
+    return await ask_owner(asked, desk, "council", body, card, f"Council {wanted}")
+
+
+def _no_mode(wanted: str, words: int, missing: Mapping[str, str], desk: Desk) -> str:
+    """Why this mode cannot be had; empty when it can."""
+    if wanted not in MODE_MEANS or words > 1:
+        hint = near(wanted[:40], list(MODE_MEANS))
+        return own(f"/mode takes one of {', '.join(MODE_MEANS)}{hint}; alone it says what each means", 300)
+    if wanted == "off" and desk.look.real_money:
+        return "The council is never off with real money: rules is the least there is."
+    if lack := missing.get(wanted, "is not known here"):
+        return f"<b>{wanted} is not possible</b>: it {own(lack, 300)}. Nothing was changed."
+    return ""
+
+
+async def ask(asked: Asked, desk: Desk) -> Answer:
+    """What the council reads in a market now. Nothing is ever ordered by it."""
+    status, words = desk.trader.status(), asked.arguments
+    symbol = symbol_of(words[0], status) if words else None
+    side = _SIDES.get(words[1].lower()) if len(words) == 2 else None
+    if symbol is None or len(words) > 2 or (len(words) == 2 and side is None):
+        return Answer(text=f"{desk.look.lead} {markets(asked, status)}, and may name a side: long or short")
+    try:
+        advice = await desk.advise(symbol, side)
+    except ConclaveError as error:
+        return Answer(text=f"{desk.look.lead} <b>no reading</b>: {prose(str(error), 300)}. Nothing was ordered")
+    return Answer(text=advice_view(advice, desk.look), buttons=rows(button("Chart", "chart", symbol)))
 
 
 async def whynot(asked: Asked, desk: Desk) -> Answer:

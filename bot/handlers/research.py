@@ -6,6 +6,7 @@ study at a time. Taking over a run, or going back, may raise risk: the owner con
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -40,7 +41,7 @@ _TAKEN_BACK: Final = "rollback "
 
 
 async def backtest(asked: Asked, desk: Desk) -> Answer:
-    """How something would have done; without words, what trades now over the last year."""
+    """How something would have done; without words, what trades now over the last year, without a council."""
     return await _study(asked, desk, "backtest")
 
 
@@ -181,6 +182,8 @@ def _notes(finding: Finding, desk: Desk) -> list[str]:
     shared = [name for name in desk.studies.proposed(finding) if "." not in name]  # not of one market's own strategy
     if shared and set(traded) != {finding.study.symbol}:
         notes.append(f"Found on {coin(finding.study.symbol)}; holds for {', '.join(coin(each) for each in traded)}.")
+    if finding.study.has_council:
+        notes.append(f"Found with the {word(finding.study.council, 12)} council; /apply leaves /mode as it is.")
     if fixed := desk.studies.fixed(finding):
         shown = ", ".join(f"{word(name, 40)} {value:g}" for name, value in fixed.items())
         notes.append(f"Not taken over, it can only be changed in config.json: {shown}.")
@@ -190,6 +193,8 @@ def _notes(finding: Finding, desk: Desk) -> list[str]:
 async def _of_what_trades(finding: Finding, desk: Desk) -> Finding | None:
     """A run of what trades now over the same bars, for the effect; None when there is none yet."""
     wanted = desk.studies.current(finding.study.symbol, finding.study.days)
+    if finding.study.has_council:  # the effect is told under the same council and the same limits
+        wanted = dataclasses.replace(wanted, council=finding.study.council, limits=finding.study.limits)
     for _, _, each in await desk.laboratory.runs(_KNOWN):
         if _bars(each) == _bars(finding) and _same(each.study, wanted):
             return each
@@ -202,7 +207,10 @@ def _bars(finding: Finding) -> tuple[object, ...]:
 
 
 def _same(study: Study, wanted: Study) -> bool:
-    return (study.kind, study.strategy, dict(study.values)) == (wanted.kind, wanted.strategy, dict(wanted.values))
+    mine, other = (
+        (each.kind, each.strategy, each.council, dict(each.values), dict(each.limits)) for each in (study, wanted)
+    )
+    return mine == other
 
 
 async def rollback(asked: Asked, desk: Desk) -> Answer:

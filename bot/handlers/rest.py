@@ -43,6 +43,9 @@ _EXAMPLES: Final = {
     "verdicts": "/verdicts 5",
     "why": "/why 12",
     "whynot": "/whynot BTC",
+    "council": "/council chart",
+    "ask": "/ask ETH short",
+    "mode": "/mode strict",
     "backtest": "/backtest BTC 15m 365d adx_min=25",
     "backtests": "/backtests 20",
     "optimize": "/optimize BTC 4h 2y ema_period=100,150,200 adx_min=15:30:5",
@@ -59,7 +62,7 @@ _EXAMPLES: Final = {
 _MENU: Final = (
     (("Status", "status new"), ("Balance", "balance"), ("Orders", "orders new")),
     (("Trades", "trades"), ("Profit", "profit"), ("Equity", "equity")),
-    (("Chart", "chart"), ("Verdicts", "verdicts"), ("Council", "council")),
+    (("Chart", "chart"), ("Verdicts", "verdicts"), ("Council", "council"), ("Mode", "mode")),
     (("Backtest", "backtest"), ("Runs", "backtests"), ("Parameters", "params")),
     (("Health", "health new"), ("Pause", "pause"), ("Resume", "resume"), ("Help", "help")),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from bot.access import Role
 from bot.buttons import button
@@ -19,6 +19,7 @@ from storage.tickets import Ticket
 from trading.errors import BadInput
 from trading.events import (
     CancelEntry,
+    ChangeCouncil,
     ChangeSettings,
     ChangeSymbols,
     ClosePosition,
@@ -309,7 +310,15 @@ def _stale(ticket: Ticket, desk: Desk) -> str:
     if ticket.kind == "symbols":
         same = tuple(body["old"]) == tuple(desk.trader.status().muted)
         return "" if same else "the markets have been changed since"
-    return ""
+    return _council_moved(body, desk) if ticket.kind == "council" else ""
+
+
+def _council_moved(body: Mapping[str, Any], desk: Desk) -> str:
+    """A card is about the council as it was, and about one that there still can be."""
+    if body["old"] != desk.trader.status().council:
+        return "the council has been changed since"
+    missing = desk.council_modes().get(body["mode"], "is not known any more")
+    return f"{body['mode']} {missing}" if missing else ""
 
 
 def _permitted(ticket: Ticket, asked: Asked) -> Request:
@@ -318,6 +327,8 @@ def _permitted(ticket: Ticket, asked: Asked) -> Request:
         return ChangeSettings(values=values, by=asked.by, command=asked.command_id, source=source)
     if ticket.kind == "symbols":
         return ChangeSymbols(muted=tuple(ticket.body["muted"]), by=asked.by, command=asked.command_id)
+    if ticket.kind == "council":
+        return ChangeCouncil(mode=str(ticket.body["mode"]), by=asked.by, command=asked.command_id)
     return ResumeTrading(by=asked.by, command=asked.command_id)
 
 
@@ -327,6 +338,8 @@ def _summary(ticket: Ticket) -> str:
         return ", ".join(f"{name} {old[name]:g} → {value:g}" for name, value in ticket.body["values"].items())
     if ticket.kind == "symbols":
         return "the markets that are traded change"
+    if ticket.kind == "council":
+        return f"the council changes, {ticket.body['old']} → {ticket.body['mode']}"
     return "new entries are allowed"
 
 

@@ -6,7 +6,8 @@ Every first line carries the whole news and begins with the badge; values from o
 from __future__ import annotations
 
 from bot.views.account import Paid, balance_view, orders_view, status_view
-from bot.views.decisions import council_view, verdicts_view, why_view, whynot_view
+from bot.views.council import advice_view, grade_caption, grade_view, mode_change, modes_view, no_grade_view
+from bot.views.decisions import verdicts_view, why_view, whynot_view
 from bot.views.program import health_view, logs_view, version_view
 from bot.views.results import (
     Course,
@@ -26,12 +27,17 @@ __all__ = [
     "Course",
     "Paid",
     "Span",
+    "advice_view",
     "balance_view",
     "chart_view",
-    "council_view",
     "equity_view",
+    "grade_caption",
+    "grade_view",
     "health_view",
     "logs_view",
+    "mode_change",
+    "modes_view",
+    "no_grade_view",
     "orders_view",
     "performance_view",
     "periods_view",

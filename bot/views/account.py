@@ -143,6 +143,8 @@ def _outlook(status: Status, zone: tzinfo) -> list[str]:
         # In whole steps, so that looking twice does not make a new text.
         steps = int(status.looked_age // _STALE_SECONDS) * int(_STALE_SECONDS)
         lines.append(f"The exchange was last compared more than {duration(timedelta(seconds=steps))} ago")
+    if status.council_health:
+        lines.append(f"Council {word(status.council)} impaired: {prose(status.council_health, 200)}")
     lines += [f"Gate shut: {own(gate, 200)}" for gate in status.gates[:_MOST_GATES]]
     if len(status.gates) > _MOST_GATES:
         lines.append(f"… and {len(status.gates) - _MOST_GATES} more gates")

@@ -1,12 +1,12 @@
-"""The council's side: decisions, one in full, the scoreboard, and where signals die."""
+"""The council's side: decisions, one in full, and where signals die."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import tzinfo
 from typing import Final
 
-from bot.cards import Look
+from bot.cards import Look, agent_name, opinion_line, shadow_line, testimony_line
 from bot.text import (
     UNKNOWN,
     coin,
@@ -22,26 +22,29 @@ from bot.text import (
     share,
     word,
 )
+from bot.views.council import usd, voice
 from bot.views.results import became
-from bot.views.table import Column, per_cent, table
-from storage import reports
+from bot.views.table import Column, table
+from storage.council import Dossier
 from storage.queries import Story
-from storage.reports import Funnel, Score, Scoreboard
-from trading.events import AgentAnswer, VerdictReached
+from storage.reports import Funnel
+from trading.events import (
+    AgentAnswer,
+    CandidateProposed,
+    Opinion,
+    ShadowEnded,
+    Testimony,
+    VerdictReached,
+)
+from trading.model import ZERO
 
 _DERIVED: Final = 5  # significant digits of a distance that was computed, not quoted
 _SENTENCE: Final = 240
 _MOST_REASONS: Final = 8
 _MOST_ANSWERS: Final = 6
-_AGENTS: Final = {"strategist": "Strateg.", "risk_manager": "Risk mgr"}
-_BOARD: Final = (
-    Column("AGENT", 9, left=True),
-    Column("FOR", 4),
-    Column("AGN", 4),
-    Column("NEU", 4),
-    Column("BAD", 3),
-    Column("BRIER", 5),
-)
+_MOST_EVIDENCE: Final = 5
+_MOST_DETAILS: Final = 6
+_TOLD: Final = frozenset({"evidence", "conflicts"})  # in lines of their own
 _STEPS: Final = (Column("STEP", 26, left=True), Column("N", 7))
 
 
@@ -64,24 +67,113 @@ def _verdict(event: VerdictReached, outcome: str, zone: tzinfo) -> str:
     return f"{head} rejected by {word(event.gate)}{why}"
 
 
-def why_view(story: Story, look: Look) -> str:
-    """The whole decision, from what was stored when it was made."""
+def why_view(dossier: Dossier, look: Look) -> str:
+    """The whole decision, from what was stored when it was made; under debate, what was said so far."""
+    story = dossier.story
+    if story is None:
+        return _under_debate(dossier, look)
     event = story.verdict
-    answers = [line for answer in event.answers[:_MOST_ANSWERS] for line in _voice(answer)]
-    if len(event.answers) > _MOST_ANSWERS:
-        answers.append(f"… {len(event.answers) - _MOST_ANSWERS} more answers")
+    voices = _voices(dossier, event)
     return "\n".join(
         [
             _why_headline(story, look),
             *_candidate(event, look.zone),
-            f"<b>Council {word(event.council)}</b>" + ("" if answers else ": nobody was asked"),
-            *answers,
+            f"<b>Council {word(event.council)}</b>" + ("" if voices else ": nobody was asked"),
+            *voices,
+            *_other_councils(dossier, event),
             f"<b>Gates</b> {_gates(event)}",
             *_reasons(event),
             *_size(event),
-            *_after(story, look),
+            *_after(dossier, story, look),
         ]
     )
+
+
+def _under_debate(dossier: Dossier, look: Look) -> str:
+    event = dossier.candidate
+    if event is None:
+        return f"{look.lead} <b>under debate</b>: nothing more is stored yet"
+    head = f"{look.lead} <b>#{event.verdict_id} {event.side.value.upper()} {coin(event.symbol)} under debate</b>"
+    said = [line for each in dossier.testimonies for line in _testimony(each.said)]
+    base = f"Base size {quantity(event.qty)}, risk {money(event.risk_usdt, sign=False)}"
+    council = f"<b>Council {word(event.council)}</b>" + ("" if said else ": nobody has answered yet")
+    return "\n".join([head, *_candidate(event, look.zone), base, council, *said])
+
+
+def _voices(dossier: Dossier, event: VerdictReached) -> list[str]:
+    """Everybody who was asked: models with all that asking took, then the rules that voted, alone or for them."""
+    heard = [each.said for each in dossier.testimonies]
+    models = [line for said in heard for line in _testimony(said)]
+    others = [answer for answer in event.answers if answer not in [said.answer for said in heard]]
+    beside = event.council == "shadow"
+    rules = [line for answer in others[:_MOST_ANSWERS] for line in _rules_voice(answer, bool(heard) and not beside)]
+    if len(others) > _MOST_ANSWERS:
+        rules.append(f"… {len(others) - _MOST_ANSWERS} more answers")
+    return [*rules, "<b>Asked beside it</b>", *models] if beside and models else [*models, *rules]
+
+
+def _rules_voice(answer: AgentAnswer, stood_in: bool) -> list[str]:
+    """The vote of rules in code; `stood_in`: for a model that did not answer."""
+    if not stood_in or answer.status.upper() != "OK":
+        return voice(answer)
+    odds = "" if answer.p_win is None else f" {answer.p_win:.2f}"
+    return voice(answer, f"{agent_name(answer.agent)} {word(answer.vote)}{odds} by its rules twin")
+
+
+def _testimony(said: Testimony) -> list[str]:
+    """What one agent said, what it said that of, and what asking it took."""
+    lines = voice(said.answer, testimony_line(said))
+    evidence = _evidence(said.answer.details.get("evidence"))
+    lines += [f"from {', '.join(evidence)}"] if evidence else []
+    told = [f"{word(name)} {_fact(value)}" for name, value in said.answer.details.items() if name not in _TOLD]
+    lines += [", ".join(told[:_MOST_DETAILS])] if told else []
+    return [*lines, *_asking(said)]
+
+
+def _evidence(cited: object) -> list[str]:
+    """Keys of the packet with the values that stand there."""
+    items = cited if isinstance(cited, list) else []
+    pairs = [(item.get("key"), item.get("value")) for item in items if isinstance(item, dict)]
+    return [f"{word(str(key), 40)} {_fact(value)}" for key, value in pairs[:_MOST_EVIDENCE]]
+
+
+def _fact(value: object) -> str:
+    """A value of a packet or of an answer; a list is its parts."""
+    if isinstance(value, list):
+        return prose(" ".join(str(each) for each in value), 80) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, int | float) else word(str(value), 40)
+
+
+def _asking(said: Testimony) -> list[str]:
+    """Model and prompt; calls with their tokens, bytes and cost; what went wrong in them."""
+    lines, calls = [f"{word(said.model, 60)}, prompt {word(said.prompt, 40)}"], said.calls
+    if calls:
+        repairs = sum(call.repair for call in calls)
+        tries = counted(len(calls), "call") + (f" ({counted(repairs, 'repair')})" if repairs else "")
+        ins, outs = (_tokens([call.tokens_in for call in calls]), _tokens([call.tokens_out for call in calls]))
+        size = f"{sum(call.bytes_in for call in calls):,} bytes in, {sum(call.bytes_out for call in calls):,} out"
+        cost = usd(sum((call.cost_usd for call in calls), ZERO))
+        lines.append(f"{tries}, {size}, tokens {ins} in, {outs} out, {cost}")
+    failed = [(place, call) for place, call in enumerate(calls, 1) if call.status.upper() != "OK"]
+    return [*lines, *(f"call {place} {word(call.status)}: {prose(call.problem, 160)}" for place, call in failed)]
+
+
+def _tokens(reported: Sequence[int | None]) -> str:
+    """Their sum, as far as the provider reports any."""
+    known = [count for count in reported if count is not None]
+    return f"{sum(known):,}" if known else UNKNOWN
+
+
+def _other_councils(dossier: Dossier, event: VerdictReached) -> list[str]:
+    """What others would have decided on the same candidate."""
+    lines = [opinion_line(opinion) for opinion in event.opinions[:_MOST_ANSWERS]]
+    later = dossier.opinion
+    if later is not None:
+        known = Opinion(council=later.council, approved=later.approved, size_modifier=later.size_modifier)
+        lines += [opinion_line(known), *(f"– {prose(reason, _SENTENCE)}" for reason in later.reasons[:_MOST_ANSWERS])]
+    return lines
 
 
 def _why_headline(story: Story, look: Look) -> str:
@@ -94,7 +186,7 @@ def _why_headline(story: Story, look: Look) -> str:
     return f"{head} APPROVED</b>, {became(story.fate)}"
 
 
-def _candidate(event: VerdictReached, zone: tzinfo) -> list[str]:
+def _candidate(event: VerdictReached | CandidateProposed, zone: tzinfo) -> list[str]:
     target = price(event.take_profit) if event.take_profit is not None else "trailing"
     distance = f"1R {price(event.r_distance, _DERIVED)}"
     if event.atr is not None and event.atr > 0:
@@ -102,34 +194,27 @@ def _candidate(event: VerdictReached, zone: tzinfo) -> list[str]:
     return [
         f"Entry {price(event.entry)}  SL {price(event.stop)}  TP {target}",
         f"{distance} · close {price(event.close)}",
-        f"Bar {moment(event.signal_time, zone)}, decided {moment(event.at, zone)}",
+        f"Bar {moment(event.signal_time, zone)}, {_when(event, zone)}",
     ]
 
 
-def _voice(answer: AgentAnswer) -> list[str]:
-    """What one agent said, with its strongest argument and the strongest against it."""
-    name = word(answer.agent).replace("_", " ").capitalize()
-    if answer.status.upper() != "OK":
-        return [f"<b>{name} {word(answer.status)}</b>: {prose(answer.text, _SENTENCE) or 'no reason given'}"]
-    belief = f", p(win) {answer.p_win:.2f}" if answer.p_win is not None else ""
-    lines = [f"<b>{name} {word(answer.vote)}</b>{belief}"]
-    if answer.text.strip():
-        lines.append(f"because {prose(answer.text, _SENTENCE)}")
-    if answer.against.strip():
-        lines.append(f"but {prose(answer.against, _SENTENCE)}")
-    return lines
+def _when(event: VerdictReached | CandidateProposed, zone: tzinfo) -> str:
+    return f"{'decided' if isinstance(event, VerdictReached) else 'proposed'} {moment(event.at, zone)}"
 
 
 def _gates(event: VerdictReached) -> str:
     """Which gates it passed and which one it met its end at, as far as the stored event tells them apart."""
     asked = bool(event.answers)
-    passed = ["guards passed"] if asked or event.approved or event.gate in {"risk", "council"} else []
+    known = asked or event.debated or event.approved or event.gate in {"risk", "council"}
+    passed = ["guards passed"] if known else []
     if asked and event.gate != "council":
         passed.append("council approved")
     end = {
         "guard": "stopped by the guards at the second look" if asked else "stopped by the guards",
         "council": "vetoed by the council",
         "risk": "no size that the account allows",
+        "operator": "stopped: somebody asked for less risk meanwhile",
+        "superseded": "stopped: the next bar closed first",
     }.get(event.gate, f"stopped by {word(event.gate)}")
     return " · ".join([*passed, "sized" if event.approved else end])
 
@@ -154,70 +239,20 @@ def _size(event: VerdictReached) -> list[str]:
     return [*lines, f"Risk {risk} of {money(event.equity, sign=False)}, in whole steps of the market"]
 
 
-def _after(story: Story, look: Look) -> list[str]:
+def _after(dossier: Dossier, story: Story, look: Look) -> list[str]:
+    """What became of it; of one that was not traded, what it would have come to."""
     if not story.verdict.approved:
-        return ["What it would have come to is not known: rejected candidates are not followed in this version"]
+        return [_shadow(dossier.shadow, look)]
     turned = story.fills[:1] if story.fate == "filled" else story.events[-1:]
     at = f", {moment(turned[0].at, look.zone)}" if turned else ""
     return [f"<b>Then</b> it {became(story.fate)}{at}. /trade {story.verdict.verdict_id} has the time line"]
 
 
-def council_view(board: Scoreboard, left_out: int, look: Look) -> str:
-    """The scoreboard: votes, failures, Brier scores, results of what was approved, and who rejected the rest.
-
-    `left_out`: older decisions that are not counted.
-    """
-    if not board.decisions:
-        return f"{look.lead} <b>no decision yet</b>: the scoreboard begins with the first one"
-    many = counted(board.decisions, "decision")
-    rejected = sum(board.gates.values())
-    lines = [f"{look.lead} <b>{many}: {board.decisions - rejected} approved</b>, {_results(board.approved)}"]
-    if board.agents:
-        lines.append(table(_BOARD, [_record(name, score) for name, score in board.agents.items()]))
-        lines.append("FOR, AGN, NEU: votes for, against, neutral. BAD: per cent of answers whose status was not OK")
-        lines += _failures(board.agents)
-        lines.append(_scored(board.agents))
-    else:
-        lines.append("No agent was asked: the council is off, or code rejected every candidate")
-    lines.append(f"Rejected by {_listed(reports.counted(board.gates.items()))}" if rejected else "Nothing was rejected")
-    lines.append("What vetoed trades would have come to only shadow trades could tell; this version has none")
-    if left_out:
-        lines.append(f"{counted(left_out, 'older decision')} not counted")
-    return "\n".join(lines)
-
-
-def _results(approved: Sequence[float]) -> str:
-    if not approved:
-        return "none of them closed yet"
-    total = sum(approved)
-    return f"{len(approved)} closed {multiple(total)}, mean {multiple(total / len(approved), 2)}"
-
-
-def _record(name: str, score: Score) -> list[str]:
-    stances = score.stances
-    brier = UNKNOWN if score.brier is None else f"{score.brier:.3f}"
-    shown = _AGENTS.get(name, name.replace("_", " ").capitalize())
-    votes = [str(stances[each]) for each in ("for", "against", "neutral")]
-    return [shown, *votes, per_cent(score.failed_rate), brier]
-
-
-def _failures(agents: Mapping[str, Score]) -> list[str]:
-    """Which failures they were; nothing when there was none."""
-    failed = [(name, score) for name, score in agents.items() if score.failures]
-    told = [f"{_AGENTS.get(name, word(name))} {_listed(score.failures)}" for name, score in failed]
-    return [f"Not OK: {'; '.join(told[:_MOST_ANSWERS])}"] if told else []
-
-
-def _scored(agents: Mapping[str, Score]) -> str:
-    most = max(len(score.forecasts) for score in agents.values())
-    if not most:
-        return "Brier: not known before an approved trade has closed"
-    return f"Brier: over {most} approved trades that have closed, no others; 0 is perfect, 0.25 is a coin's"
-
-
-def _listed(counts: Mapping[str, int], most: int = 6) -> str:
-    shown = [f"{word(name)} {count}" for name, count in list(counts.items())[:most]]
-    return ", ".join(shown)
+def _shadow(ended: ShadowEnded | None, look: Look) -> str:
+    if ended is None:
+        return "<b>Not traded</b>: it is followed by the rules, what it would come to is not known yet"
+    best = "" if ended.best_r is None else f", best {multiple(ended.best_r)}"
+    return f"<b>Not traded</b>: {shadow_line(ended.ended, ended.r)}, {moment(ended.at, look.zone)}{best}"
 
 
 def whynot_view(funnel: Funnel, symbol: str | None, waits: str, look: Look) -> str:

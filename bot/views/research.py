@@ -76,10 +76,11 @@ def bar_length(minutes: int) -> str:
 
 
 def subject(study: Study) -> str:
-    """`BTCUSDT 15m 365d`, with the strategy's name where it is not the usual one; escaped."""
+    """`BTCUSDT 15m 365d`, with the strategy's name where it is not the usual one, and the council; escaped."""
     days = "all" if study.days is None else f"{study.days}d"
     other = "" if study.strategy == "ema_trend" else f"  {word(study.strategy, 24)}"
-    return f"{word(study.symbol, 20)} {bar_length(study.interval)}  {days}{other}"
+    council = f"  council={word(study.council, 12)}" if study.has_council else ""
+    return f"{word(study.symbol, 20)} {bar_length(study.interval)}  {days}{other}{council}"
 
 
 def headline(study: Study, run: int | None = None) -> str:
@@ -199,6 +200,7 @@ def finding_view(run: int, finding: Finding, look: Look) -> str:
         f"{look.lead} <b>{headline(study, run)}</b>{invented}",
         verdict_line(finding.verdict),
         f"{net}   MaxDD {_fall(metrics.get('max_drawdown'))}",
+        *_beside(finding, look),
         f"Fees+funding+slip {_cost(finding)}   {won}",
         _sharpes(finding),
         *_tried(finding),
@@ -206,6 +208,30 @@ def finding_view(run: int, finding: Finding, look: Look) -> str:
         f"cfg {_short(finding.params_fingerprint)} data {_short(finding.data_fingerprint)}  {_took(finding)}",
     ]
     return fitted(lines, CAPTION_LIMIT)
+
+
+def _beside(finding: Finding, look: Look) -> list[str]:
+    """The result with the council and without it, and what became of the candidates."""
+    effect = finding.effect
+    if effect is None:
+        return []
+    with_it, without = _in_short(finding.metrics), _in_short(effect.metrics)
+    fates = f"{effect.vetoed:,} vetoed, {effect.shrunk:,} shrunk, {effect.guarded:,} stopped by guards"
+    lines = [
+        f"With the {word(finding.study.council, 12)} council {with_it}",
+        f"Without {without}",
+        f"Of {effect.candidates:,} candidate{'' if effect.candidates == 1 else 's'} {fates}",
+    ]
+    if effect.shut:
+        last = None if effect.last_entry is None else utc(effect.last_entry).astimezone(look.zone)
+        since = "at all" if last is None else f"since {last:%d %b %Y}"
+        lines.append(f"No entry {since}: {prose(effect.shut, 120)}")
+    return lines
+
+
+def _in_short(metrics: Mapping[str, float | int | None]) -> str:
+    net, fall = _share(metrics.get("total_return")), _fall(metrics.get("max_drawdown"))
+    return f"{net}, DD {fall}, {figure(metrics.get('trades'), '.0f')} trades"
 
 
 def _cost(finding: Finding) -> str:
@@ -339,7 +365,9 @@ def runs_view(runs: Sequence[tuple[int, int, Finding]], working: Sequence[Workin
         return fitted([*lines, "No run yet: /backtest asks how what trades now would have done."])
     lines.append(table(_RUNS, [_run_row(number, finding) for number, _, finding in runs]))
     newest, invented = runs[0], any(finding.made_up for _, _, finding in runs)
-    lines.append(f"b backtest, o optimisation, w walk-forward. The newest: {moment(utc(newest[1]), look.zone)}")
+    councils = any(finding.study.has_council for _, _, finding in runs)
+    letters = f"b backtest, {'c the same with a council, ' if councils else ''}o optimisation, w walk-forward"
+    lines.append(f"{letters}. The newest: {moment(utc(newest[1]), look.zone)}")
     lines += ["Some are on made-up prices."] if invented else []
     return fitted([*lines, f"/compare {newest[0]} ID sets two side by side, /backtest #{newest[0]} shows one again."])
 
@@ -349,7 +377,7 @@ def _run_row(number: int, finding: Finding) -> list[str]:
     count = UNKNOWN if trades is None else (f"{trades:.0f}" if trades < 1e4 else f"{trades / 1e3:.0f}k")
     return [
         str(number),
-        _LETTERS[finding.study.kind],
+        "c" if finding.study.has_council else _LETTERS[finding.study.kind],
         finding.study.symbol.removesuffix("USDT") or finding.study.symbol,
         bar_length(finding.study.interval),
         UNKNOWN if net is None else signed(100 * net, 1 if abs(net) < 10 else 0).replace(",", ""),

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from research.charts.bars import bars_figure
 from research.charts.candles import candles_figure
+from research.charts.council import CouncilPicture, council_figure
 from research.charts.equity import equity_figure
 from research.charts.heat import grid_figure, months_figure
 from research.charts.rank import rank_figure
@@ -36,7 +37,7 @@ from trading.pictures import (
 )
 
 
-def draw(picture: Picture, theme: Theme) -> bytes:
+def draw(picture: Picture | CouncilPicture, theme: Theme) -> bytes:
     """The picture as a PNG of at most 10 MB; `BadInput` when it holds nothing that could be shown."""
     content = io.BytesIO()
     canvas = FigureCanvasAgg(figure(picture, theme))
@@ -44,8 +45,10 @@ def draw(picture: Picture, theme: Theme) -> bytes:
     return content.getvalue()
 
 
-def figure(picture: Picture, theme: Theme) -> Figure:
+def figure(picture: Picture | CouncilPicture, theme: Theme) -> Figure:
     """The same as a matplotlib figure, whose pixels are its points."""
+    if isinstance(picture, CouncilPicture):
+        return council_figure(picture, PALETTES[theme])
     picture, palette = thinned(picture), PALETTES[theme]
     if isinstance(picture, EquityPicture):
         return equity_figure(picture, palette)

@@ -1,4 +1,4 @@
-"""The equity curve with its drawdown, and what buying and holding would have made."""
+"""The equity curve with its drawdown, what buying and holding would have made, and another curve to compare with."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def equity_on(sheet: Sheet, picture: EquityPicture, top: float, bottom: float, d
     scale, time = _scale_of(picture), (picture.time - picture.time[0]).astype(np.float64)
     across = (0.0, float(time[-1]) or 1.0)
     fall = drawdown(picture.equity, picture.start) * 100
-    low, depths = _depths(fall)
+    low, depths = _depths(np.concatenate((fall, _fall_beside(picture))))
     up = _bounds(picture, scale)
     values, texts = _ticks(up, scale)
     deeps, tags = labels(depths, "%"), _equity_tags(picture, palette, scale)
@@ -79,14 +79,20 @@ def equity_on(sheet: Sheet, picture: EquityPicture, top: float, bottom: float, d
 
 def _everything(picture: EquityPicture) -> FloatArray:
     """All values that the curve's pane shows."""
-    parts = [picture.equity, np.array([picture.start])]
-    return np.concatenate([*parts, picture.hold] if picture.hold is not None else parts)
+    others = [curve for curve in (picture.hold, picture.beside) if curve is not None]
+    return np.concatenate([picture.equity, np.array([picture.start]), *others])
+
+
+def _fall_beside(picture: EquityPicture) -> FloatArray:
+    """The other curve's drawdown in per cent; empty without one."""
+    return np.zeros(0) if picture.beside is None else drawdown(picture.beside, picture.start) * 100
 
 
 def _scale_of(picture: EquityPicture) -> _Scale:
     values = _everything(picture)
     low, high = float(values.min()), float(values.max())
-    return _Scale(log=picture.hold is not None and low > 0 and high > low * _WIDE)
+    several = picture.hold is not None or picture.beside is not None
+    return _Scale(log=several and low > 0 and high > low * _WIDE)
 
 
 def _bounds(picture: EquityPicture, scale: _Scale) -> tuple[float, float]:
@@ -120,6 +126,9 @@ def _depths(fall: FloatArray) -> tuple[float, FloatArray]:
 def _equity_tags(picture: EquityPicture, palette: Palette, scale: _Scale) -> list[Tag]:
     last = float(picture.equity[-1])
     tags = [Tag(value=scale.at(last), text=money(last), colour=_end_colour(picture, palette))]
+    if picture.beside is not None:
+        other = float(picture.beside[-1])
+        tags.append(Tag(value=scale.at(other), text=money(other), colour=palette.lines[2], filled=False))
     if picture.hold is not None:
         held = float(picture.hold[-1])
         tags.append(Tag(value=scale.at(held), text=money(held), colour=palette.lines[0], filled=False))
@@ -136,16 +145,19 @@ def _end_colour(picture: EquityPicture, palette: Palette) -> str:
 
 def _legend(pane: Pane, picture: EquityPicture, scale: _Scale) -> None:
     """Which line is which, above the curve; alone it needs no name."""
-    if picture.hold is None:
-        return
     palette, x, y = pane.palette, float(EDGE), pane.top - NAME
-    named = [("Equity", _end_colour(picture, palette), 5.0), ("Buy and hold", palette.lines[0], 3.0)]
-    for text, colour, wide in named:
+    named = [(picture.names[0], _end_colour(picture, palette), 5.0)]
+    if picture.beside is not None:
+        named.append((picture.names[1], palette.lines[2], 4.0))
+    if picture.hold is not None:
+        named.append(("Buy and hold", palette.lines[0], 3.0))
+    for text, colour, wide in named if len(named) > 1 else []:
         pane.sheet.stroke([x, x + 32], [y, y], colour, wide=wide)
         pane.sheet.write(x + 44, y, text, palette.ink)
         x += 44 + width(text) + 36
     if scale.log:
-        pane.sheet.write(x, y, "log scale", palette.muted)
+        text = next((each for each in ("log scale", "log") if x + width(each) < pane.right), "")
+        pane.sheet.write(x, y, text, palette.muted)
 
 
 def _folds(pane: Pane, picture: EquityPicture) -> None:
@@ -174,11 +186,13 @@ def _curve(pane: Pane, time: FloatArray, picture: EquityPicture, scale: _Scale) 
         (stroke,) = axes.plot(time, equity, color=colour, lw=4, solid_joinstyle="round")
         for artist in (filling, stroke):
             artist.set_clip_path(window)
+    if picture.beside is not None:
+        axes.plot(time, scale(picture.beside), color=palette.lines[2], lw=3, solid_joinstyle="round", zorder=1.95)
     if picture.hold is not None:
         axes.plot(time, scale(picture.hold), color=palette.lines[0], lw=2.5, solid_joinstyle="round", zorder=1.9)
     pane.level(start, palette.muted)
     away = 24 if equity[-1] > start else -24  # where the curve is not
-    if picture.hold is None and abs(pane.y(float(equity[-1])) - pane.y(start)) > 60:
+    if picture.hold is None and picture.beside is None and abs(pane.y(float(equity[-1])) - pane.y(start)) > 60:
         pane.sheet.write(pane.right - 8, pane.y(start) + away, "Start", palette.muted, ha="right")
     pane.dot(time[-1], equity[-1], palette.ink)
 
@@ -186,6 +200,8 @@ def _curve(pane: Pane, time: FloatArray, picture: EquityPicture, scale: _Scale) 
 def _fall(pane: Pane, time: FloatArray, fall: FloatArray, picture: EquityPicture, zone: ZoneInfo) -> None:
     """The drawdown with its deepest point marked."""
     palette = pane.palette
+    if picture.beside is not None:
+        pane.axes.plot(time, _fall_beside(picture), color=palette.lines[2], lw=2.5, zorder=1.9)
     if not fall.min() < 0:
         pane.named("Drawdown", "none", palette.up)
         return

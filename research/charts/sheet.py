@@ -135,7 +135,10 @@ class Sheet:
         for line in lines:
             self.write(EDGE, y + TITLE / 2, line, self.palette.ink, size=size, bold=True)
             y += _TITLE_ROW
-        y += _AIR
+        self.facts(y + _AIR, facts)
+
+    def facts(self, y: float, facts: Sequence[tuple[str, str]]) -> None:
+        """The row of facts, from `y` down."""
         for row in _fact_rows(facts):
             for (label, value), cell in zip(row, _cells(len(row)), strict=True):
                 self._fact(cell, y, label, value)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from research.results import Report
 from research.views import tested
+from research.workbook.beside import compared, verdicts
 from research.workbook.book import Book
 from research.workbook.ledger import costs, equity, exposure, monthly, trades
 from research.workbook.search import grid, heatmap, walk_forward
@@ -46,6 +47,9 @@ def _written(book: Book, report: Report) -> bytes:
     monthly(book, shown)
     exposure(book, shown)
     costs(book, shown)
+    if report.beside is not None:
+        compared(book, report, report.beside)
+        verdicts(book, report.beside)
     if report.grid is not None:
         grid(book, report.grid)
         heatmap(book, report.grid)

@@ -29,7 +29,7 @@ _DAY: Final = 86_400_000
 _EPOCH: Final = 25_569  # 1970-01-01 in Excel's days
 _WIDEST: Final = 60
 
-Kind = Literal["text", "time", "day", "money", "price", "qty", "percent", "ratio", "count", "number"]
+Kind = Literal["text", "time", "day", "money", "price", "qty", "percent", "ratio", "fine", "count", "number"]
 Values = Sequence[Any] | np.ndarray[Any, Any]
 
 _FORMATS: Final[dict[Kind, str]] = {
@@ -41,6 +41,7 @@ _FORMATS: Final[dict[Kind, str]] = {
     "qty": "",
     "percent": "0.00%",
     "ratio": "#,##0.00",
+    "fine": "#,##0.0000",
     "count": "#,##0",
     "number": "General",
 }
@@ -313,4 +314,6 @@ def shown(value: float, kind: Kind) -> str:
         return f"{value:,.0f}"
     if kind in {"money", "ratio"}:
         return f"{value:,.2f}"
+    if kind == "fine":
+        return f"{value:,.4f}"
     return f"{value:.10g}"

@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from research.results import Evidence, Interval, Report
-from research.views import bar_ms, first_and_last
+from research.results import Evidence, Interval, Report, Result
+from research.views import bar_ms, effect_of, first_and_last, limits_of
 from research.workbook.book import WORDS, Book, Column, Kind, Sheet
 from research.workbook.ledger import EQUITY_LINES
 from research.workbook.words import KINDS, MEANINGS, NAMES, NOT_MODELLED
 from trading.model import utc
 from trading.parameters import AccountTerms, InstrumentTerms, TradeRules
+from trading.risk import Limits
 from trading.strategy import strategies
 
 _WIDTHS: Final = (30, 15, 15, 15, 78)
@@ -48,7 +49,8 @@ def titled(report: Report) -> str:
     study = report.study
     made_up = " (made-up candles)" if report.made_up else ""
     days = "" if study.days is None else f", {study.days:,} days"
-    bars = f"{study.interval:,} minutes{days}"
+    council = "" if report.beside is None else f", {report.beside.council} council"
+    bars = f"{study.interval:,} minutes{days}{council}"
     return f"{_STUDIES[study.kind]}: {report.result.strategy} on {study.symbol}, {bars}{made_up}"
 
 
@@ -65,14 +67,24 @@ def _figures(sheet: Sheet, top: int, report: Report) -> int:
         ("Final equity USDT", float(report.result.equity[-1]), float(hold.equity[-1]), "money", _FINAL),
         *((NAMES[each], metrics.get(each), beside.get(each), KINDS[each], MEANINGS[each]) for each in NAMES),
     ]
-    for at, name in enumerate(("Key figures", "Strategy", "Buy and hold", "", "What it means")):
+    first, third = ("Strategy", "") if report.beside is None else ("With the council", "Without council")
+    for at, name in enumerate(("Key figures", first, "Buy and hold", third, "What it means")):
         sheet.text(top, at, name, "header")
+    if report.beside is not None:
+        _without(sheet, top + 1, report.beside.alone)
     for row, (name, own, other, kind, meaning) in enumerate(rows, top + 1):
         sheet.text(row, 0, name, "label")
         sheet.number(row, 1, own, kind, "bold")
         sheet.number(row, 2, other, kind)
         sheet.text(row, 4, meaning, "meaning")
     return top + 1 + len(rows)
+
+
+def _without(sheet: Sheet, top: int, alone: Result) -> None:
+    """The same figures without the council, in the column that is free."""
+    sheet.number(top, 3, float(alone.equity[-1]), "money")
+    for row, name in enumerate(NAMES, top + 1):
+        sheet.number(row, 3, alone.metrics.get(name), KINDS[name])
 
 
 _FINAL: Final = "Equity at the last close. Buy and hold: all bought at the first close, no leverage, no costs."
@@ -194,6 +206,10 @@ def _groups(report: Report) -> Iterable[tuple[str, list[Assumed]]]:
         docs = {} if cls is None else {each.name: each.metadata["doc"] for each in dataclasses.fields(cls)}
         known |= docs.keys()
         yield heading, [(name, params[name], doc) for name, doc in docs.items() if name in params]
+    if report.beside is not None:
+        docs = {each.name: each.metadata["doc"] for each in dataclasses.fields(Limits)}
+        limits = limits_of(report.study).as_dict()
+        yield "Limits of the account, with the council", [(name, limits[name], doc) for name, doc in docs.items()]
     rest = [(name, value, "") for name, value in params.items() if name not in known]
     if rest:
         yield "Other parameters", rest
@@ -209,11 +225,17 @@ _GATES: Final = {
     "filled": "Filled.",
     "expired": "Cancelled after their time.",
     "ran_away": "Cancelled because the price ran away.",
+    "limits": "Rejected by the other guards: limits of the account, the stop's distance, a price that had gone.",
+    "vetoed": "Rejected by the council.",
 }
 
 
 def _counts(report: Report) -> Mapping[str, int]:
-    return dataclasses.asdict(report.result.gates)
+    gates = dataclasses.asdict(report.result.gates)
+    if report.beside is None:
+        return gates
+    effect = effect_of(report.beside)
+    return {**gates, "limits": effect.guarded - gates["knives"] - gates["skipped"], "vetoed": effect.vetoed}
 
 
 def _data(report: Report) -> list[Assumed]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.bot.phone.driver import Json
 from trading.errors import ConclaveError
-from trading.laboratory import WAITING, Finding, Found, Progress, Study, Verdict, Word
+from trading.laboratory import WAITING, CouncilEffect, Finding, Found, Progress, Study, Verdict, Word
 
 CHART = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c"
@@ -114,6 +114,7 @@ class SmallLaboratory:
             made_up=self.made_up,
             data_fingerprint=f"{study.symbol}-{study.interval}-{study.days}",
             rows=tuple((each, figures) for figures, each in ranked[:10]),
+            effect=an_effect() if study.has_council else None,
         )
 
 
@@ -138,6 +139,13 @@ def traded(study: Study, chosen: Json) -> Json:
         "fees": 210.0,
         "funding": 80.5,
     }
+
+
+def an_effect(**changes: Any) -> CouncilEffect:
+    """What a council did that helped a little."""
+    metrics = {"total_return": -0.13, "max_drawdown": 0.17, "trades": 88, "sharpe": -0.4}
+    fields: Json = {"metrics": metrics, "candidates": 101, "guarded": 12, "vetoed": 48, "shrunk": 9}
+    return CouncilEffect(**(fields | changes))
 
 
 def a_finding(study: Study, **changes: Any) -> Finding:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,13 +21,15 @@ from bot.cards import Look
 from bot.commands import COMMANDS
 from bot.conversation import Conversation, wall_clock
 from bot.courier import Pace
+from bot.grading import RememberingGrader
 from bot.jobs import Jobs
 from bot.phone import DEFAULT_TOKEN, Phone
-from bot.ports import Command, Desk
+from bot.ports import Advice, Command, Desk
 from bot.settings import TradingConfig
 from bot.studies import Studies
 from bot.tuning import Tuning
 from research.synthetic import synthetic
+from storage.council import CouncilRecords
 from storage.database import Database, open_database
 from storage.equity import EquitySamples
 from storage.inbox import InboxStore
@@ -37,25 +39,37 @@ from storage.queries import Records
 from storage.tickets import Tickets
 from tests.bot.laboratory import SmallLaboratory
 from tests.bot.phone.driver import Human, Json
+from trading.council.aggregate import FOR_SIDE
+from trading.errors import BadInput, ConclaveError
 from trading.events import (
     AgentAnswer,
+    AgentAnswered,
+    CandidateProposed,
+    ChangeCouncil,
     ChangeSettings,
     ChangeSymbols,
     CommandDone,
+    CouncilModeChanged,
     Event,
+    ModelCall,
+    OpinionReached,
     OrderFilled,
     PauseTrading,
     Request,
     ResumeTrading,
     SettingsChanged,
+    ShadowEnded,
     SymbolsChanged,
+    Testimony,
     TradeClosed,
     TradingPaused,
     TradingResumed,
     VerdictReached,
 )
+from trading.grades import STATUSES, AgentGrade, Arm, Grade, Graded, Judged
 from trading.model import CandleSeries, ExitReason, OrderSide, Purpose, Side
 from trading.pictures import Picture, Theme
+from trading.ports import Deliberation
 from trading.status import PositionView, Status
 
 PIXEL = base64.b64decode(
@@ -104,12 +118,13 @@ class SmallTrader:
         self.paused = False
         self.settings: dict[str, float] = {}
         self.muted: tuple[str, ...] = ()
+        self.council = "rules"
         self.shows: dict[str, Any] = {}
 
     def status(self) -> Status:
         shut = ("paused: /resume takes entries again",) if self.paused else ()
-        known = {"paused": self.paused, "gates": shut, "settings": dict(self.settings), "muted": self.muted}
-        return a_status(**(known | self.shows))
+        known: dict[str, Any] = {"paused": self.paused, "gates": shut, "settings": dict(self.settings)}
+        return a_status(**(known | {"muted": self.muted, "council": self.council} | self.shows))
 
     def submit(self, request: Request) -> None:
         self.asked.append(request)
@@ -141,6 +156,8 @@ class SmallTrader:
             return SettingsChanged(**about, values=request.values, old=old, source=request.source)
         if isinstance(request, ChangeSymbols):
             return SymbolsChanged(**about, muted=request.muted)
+        if isinstance(request, ChangeCouncil):
+            return CouncilModeChanged(**about, mode=request.mode, old=self.council)
         name = type(request).__name__.lower()
         return CommandDone(**about, name=name, done=True, found=("asked the exchange: 0 positions, 0 orders",))
 
@@ -151,6 +168,8 @@ class SmallTrader:
             self.settings |= event.values
         elif isinstance(event, SymbolsChanged):
             self.muted = event.muted
+        elif isinstance(event, CouncilModeChanged):
+            self.council = event.mode
 
 
 class SmallPrices:
@@ -187,6 +206,143 @@ class SmallVitals:
         return [("conclave", "0.1.0"), ("python", "3.11")]
 
 
+class SmallGrader:
+    """Means and sums of what it is given, and how often it was asked; `fails` is raised instead.
+
+    Its word is the sign of what vetoing was worth.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Theme]] = []
+        self.fails: ConclaveError | None = None
+
+    async def grade(self, rows: Sequence[Judged], title: str, theme: Theme) -> Graded:
+        self.asked.append((title, theme))
+        if self.fails is not None:
+            raise self.fails
+        if not rows:
+            raise BadInput("there is no candidate")
+        return Graded(grade=small_grade(rows), chart=PIXEL, workbook=b"PK-book", workbook_name="council.xlsx")
+
+
+def small_grade(rows: Sequence[Judged]) -> Grade:
+    """What can be said of candidates without a bootstrap."""
+    ended = [(row.weight, row.r) for row in rows if row.r is not None]
+    avoided = sum((1 - weight) * max(-r, 0.0) for weight, r in ended)
+    missed = sum((1 - weight) * max(r, 0.0) for weight, r in ended)
+    arms = {rows[-1].council: [weight for weight, _ in ended], "off": [1.0] * len(ended)}
+    cost = sum(ballot.cost_usd for row in rows for ballot in row.ballots)
+    days = (rows[-1].at - rows[0].at) / 86_400_000
+    return Grade(
+        council=rows[-1].council,
+        word="helps" if avoided > missed else "insufficient evidence",
+        reason=f"It avoided {avoided:.1f} R and missed {missed:.1f} R.",
+        needed=None if avoided > missed else 10 * len(rows),
+        candidates=len(rows),
+        ended=len(ended),
+        unfilled=sum(row.ended and row.r is None for row in rows),
+        waiting=sum(not row.ended and row.r is None for row in rows),
+        base_rate=_average([float(r > 0) for _, r in ended]),
+        avoided=avoided,
+        missed=missed,
+        random=None,
+        arms=tuple(_arm(name, weights, [r for _, r in ended]) for name, weights in arms.items()),
+        agents=tuple(_graded(name, rows) for name in dict.fromkeys(b.agent for row in rows for b in row.ballots)),
+        cost_usd=cost,
+        cost_per_decision=cost / len(rows),
+        cost_per_month=cost / days * 30 if days >= 1 else None,
+        first=rows[0].at,
+        last=rows[-1].at,
+        days=days,
+    )
+
+
+def _average(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _arm(name: str, weights: Sequence[float], results: Sequence[float]) -> Arm:
+    pairs = list(zip(weights, results, strict=True))
+    return Arm(
+        name=name,
+        approved=sum(weight > 0 for weight in weights),
+        vetoed=sum(weight <= 0 for weight in weights),
+        weight=_average(weights) or 0.0,
+        mean_approved=_average([r for weight, r in pairs if weight > 0]),
+        mean_vetoed=_average([r for weight, r in pairs if weight <= 0]),
+        total=sum(weight * r for weight, r in pairs),
+        edge=None,
+        interval=None,
+    )
+
+
+def _graded(agent: str, rows: Sequence[Judged]) -> AgentGrade:
+    said = [(ballot, row.r) for row in rows for ballot in row.ballots if ballot.agent == agent]
+    scored = [(b.p_win, r > 0) for b, r in said if b.status == "OK" and b.p_win is not None and r is not None]
+    votes = {"for": 1, "neither": 0, "against": -1}
+    took = sorted(ballot.seconds for ballot, _ in said if ballot.seconds is not None)
+    return AgentGrade(
+        agent=agent,
+        asked=len(said),
+        statuses={name: sum(ballot.status == name for ballot, _ in said) for name in STATUSES},
+        votes={
+            name: sum(ballot.status == "OK" and ballot.stance == stance for ballot, _ in said)
+            for name, stance in votes.items()
+        },
+        scored=len(scored),
+        brier=_average([(odds - won) ** 2 for odds, won in scored]),
+        skill=None,
+        skill_interval=None,
+        bins=(),
+        seconds=(took[len(took) // 2], took[-1]) if took else None,
+        cost_usd=sum(ballot.cost_usd for ballot, _ in said),
+        proposed_weight=0.0,
+    )
+
+
+class SmallAdviser:
+    """A council of one that is for every long and against every short, and what it was asked; `fails` is raised."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Side | None]] = []
+        self.fails: ConclaveError | None = None
+        self.problem = ""
+
+    async def __call__(self, symbol: str, side: Side | None) -> Advice:
+        self.asked.append((symbol, side))
+        if self.fails is not None:
+            raise self.fails
+        if self.problem:
+            return Advice(symbol=symbol, council="strict", problem=self.problem)
+        meant = side or Side.LONG
+        vote = str(FOR_SIDE[Side.LONG][0])
+        said = a_testimony(vote=vote)
+        approved = meant is Side.LONG
+        return Advice(
+            symbol=symbol,
+            council="strict",
+            side=meant,
+            why="you named it" if side else "the price is above its trend",
+            at=NOON,
+            close=63_410.5,
+            ruling=Deliberation(
+                approved=approved,
+                size_multiplier=0.5 if approved else 0.0,
+                reasons=("the Quant has the only say",),
+                answers=(said.answer,),
+            ),
+            said=(said,),
+        )
+
+
+NEEDS_KEYS = "needs HF_TOKEN in .env"
+
+
+def small_modes() -> Mapping[str, str]:
+    """All can be had but the shadow."""
+    return {"rules": "", "strict": "", "degraded": "", "shadow": NEEDS_KEYS, "off": ""}
+
+
 def a_desk(
     db: Database,
     trader: SmallTrader,
@@ -196,8 +352,11 @@ def a_desk(
     painter: SmallPainter | None = None,
     laboratory: SmallLaboratory | None = None,
     clock: RealClock | None = None,
+    grader: SmallGrader | None = None,
+    adviser: SmallAdviser | None = None,
+    modes: Callable[[], Mapping[str, str]] = small_modes,
 ) -> Desk:
-    """What handlers look at, all of it real but trader, prices, painter, vitals and laboratory.
+    """What handlers look at, all of it real but trader, prices, painter, vitals, laboratory, grader and adviser.
 
     `clock`: of long work.
     """
@@ -228,6 +387,10 @@ def a_desk(
         studies=studies,
         laboratory=lab,
         jobs=jobs,
+        council=CouncilRecords(db, "test"),
+        grader=RememberingGrader(grader or SmallGrader()),
+        council_modes=modes,
+        advise=adviser or SmallAdviser(),
         commands=commands,
     )
 
@@ -407,6 +570,8 @@ def a_status(**changes: Any) -> Status:
         "open_risk": 0.021,
         "symbols": ("BTCUSDT",),
         "muted": (),
+        "council": "rules",
+        "council_health": "",
         "interval": timedelta(hours=4),
         "settings": {},
         "lost": "",
@@ -472,6 +637,114 @@ def a_verdict(verdict_id: int = 215, **changes: Any) -> VerdictReached:
         ),
     }
     return VerdictReached(**(fields | changes))
+
+
+def a_candidate(verdict_id: int = 215, **changes: Any) -> CandidateProposed:
+    """What `a_verdict` decides on, before the council."""
+    about = a_verdict(verdict_id)
+    fields: dict[str, Any] = {
+        name: getattr(about, name)
+        for name in CandidateProposed.__dataclass_fields__
+        if name not in {"qty", "risk_usdt", "council"}
+    }
+    fields |= {"qty": Decimal("0.860"), "risk_usdt": Decimal("17.40"), "council": "strict"}
+    return CandidateProposed(**(fields | changes))
+
+
+def a_call(**changes: Any) -> ModelCall:
+    """One that was answered."""
+    fields: dict[str, Any] = {
+        "attempt": 1,
+        "repair": False,
+        "status": "OK",
+        "code": 200,
+        "finish": "stop",
+        "raw": '{"signal":"SHORT"}',
+        "problem": "",
+        "latency_ms": 3200,
+        "bytes_in": 8120,
+        "bytes_out": 640,
+        "tokens_in": 2345,
+        "tokens_out": 210,
+        "cost_usd": Decimal("0.0012"),
+        "key": "a1b2",
+    }
+    return ModelCall(**(fields | changes))
+
+
+def a_testimony(agent: str = "quant", *, vote: str = "SHORT", **changes: Any) -> Testimony:
+    """A model that has answered."""
+    cited = [{"key": "rsi", "value": 28.4, "reading": "falling"}, {"key": "inside_band", "value": True, "reading": "x"}]
+    answer = AgentAnswer(
+        agent=agent,
+        status="OK",
+        vote=vote,
+        p_win=0.61,
+        text="falling",
+        against="squeeze risk",
+        details={"evidence": cited},
+    )
+    fields: dict[str, Any] = {
+        "answer": answer,
+        "provider": "huggingface",
+        "model": "deepseek-ai/DeepSeek-V3.2:novita",
+        "prompt": f"{agent}/v001",
+        "prompt_hash": "1f" * 32,
+        "schema_hash": "2e" * 32,
+        "packet": '{"rsi":28.4}',
+        "calls": (a_call(),),
+    }
+    return Testimony(**(fields | changes))
+
+
+def a_failure(agent: str = "quant", status: str = "TIMEOUT", **changes: Any) -> Testimony:
+    """A model that has not."""
+    problem = "no answer in 8 s"
+    answer = AgentAnswer(agent=agent, status=status, vote="", p_win=None, text=problem)
+    call = a_call(status=status, code=0, finish="", raw="", problem=problem, latency_ms=8000, bytes_out=0,
+                  tokens_in=None, tokens_out=None, cost_usd=Decimal(0))  # fmt: skip
+    fields: dict[str, Any] = {"answer": answer, "calls": (call,)}
+    return a_testimony(agent, **(fields | changes))
+
+
+def an_answered(said: Testimony, verdict_id: int | None = 215, **changes: Any) -> AgentAnswered:
+    """An agent's part in the debate about `a_candidate`."""
+    fields: dict[str, Any] = {"at": NOON, "symbol": "ETHUSDT", "side": Side.SHORT, "council": "strict"}
+    return AgentAnswered(**(fields | {"verdict_id": verdict_id, "said": said} | changes))
+
+
+def an_opinion(verdict_id: int = 215, **changes: Any) -> OpinionReached:
+    """The models against what the rules have approved."""
+    fields: dict[str, Any] = {
+        "at": NOON,
+        "verdict_id": verdict_id,
+        "symbol": "ETHUSDT",
+        "side": Side.SHORT,
+        "council": "strict",
+        "approved": False,
+        "size_modifier": 0.0,
+        "reasons": ("The Quant votes LONG against this short: rising.",),
+        "answers": (),
+    }
+    return OpinionReached(**(fields | changes))
+
+
+def a_shadow(verdict_id: int = 215, **changes: Any) -> ShadowEnded:
+    """A candidate that would have been trailed out with a gain."""
+    fields: dict[str, Any] = {
+        "at": NOON + timedelta(hours=12),
+        "verdict_id": verdict_id,
+        "symbol": "ETHUSDT",
+        "side": Side.SHORT,
+        "signal_time": NOON - timedelta(hours=4),
+        "ended": "trailing",
+        "entry_time": NOON,
+        "exit_time": NOON + timedelta(hours=8),
+        "exit_price": 2360.0,
+        "r": 1.8,
+        "best_r": 2.3,
+    }
+    return ShadowEnded(**(fields | changes))
 
 
 def a_fill(verdict_id: int | None = 215, **changes: Any) -> OrderFilled:

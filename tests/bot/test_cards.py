@@ -16,15 +16,31 @@ from hypothesis import strategies as st
 from bot.cards import PUSHED, Day, Look, draw, step
 from bot.phone.formatting import parse_html, utf16_length
 from bot.text import LIMIT, fitted, pages, plain, price, prose, stepped, visible
-from tests.bot.stage import NOON, a_fill, a_trade, a_verdict
+from tests.bot.stage import (
+    NOON,
+    a_call,
+    a_candidate,
+    a_failure,
+    a_fill,
+    a_shadow,
+    a_testimony,
+    a_trade,
+    a_verdict,
+    an_answered,
+    an_opinion,
+)
 from trading.events import (
     AgentAnswer,
     AlertRaised,
     CommandDone,
+    CouncilImpaired,
+    CouncilModeChanged,
+    CouncilRecovered,
     EdgeDropped,
     EquityMarked,
     Event,
     FundingPaid,
+    Opinion,
     OrderAccepted,
     OrderCancelled,
     OrderDoubted,
@@ -51,6 +67,9 @@ HOSTILE = st.one_of(
         ]
     ),
 )  # fmt: skip
+
+# What Telegram turns into a link by itself, wherever it stands: a domain, a name, a tag, an address.
+TAPPABLE = re.compile(r"\w\.[^\W\d_]{2}|(?<!\w)[@#$][^\W\d]|\d+\.\d+\.\d+\.\d")
 
 
 def text_of(event: Event, day: Day | None = None) -> str:
@@ -80,7 +99,13 @@ def a_hostile_event(words: str) -> list[Event]:
     """Every kind of event with the words in every field that holds text."""
     answer = AgentAnswer(agent=words, status="OK", vote=words, p_win=0.5, text=words, against=words)
     failed = replace(answer, status=words)
+    thought = Opinion(council=words, approved=True, size_modifier=0.5)
     return [
+        a_candidate(symbol=words, council=words),
+        a_verdict(symbol=words, debated=True, answers=(answer,), opinions=(thought,) * 9),
+        CouncilImpaired(at=NOON, agents=(words,) * 9, text=words),
+        CouncilRecovered(at=NOON, text=words),
+        CouncilModeChanged(at=NOON, mode=words, old=words, by=words, command=words),
         a_verdict(symbol=words, gate=words, reasons=(words,) * 9, council=words, answers=(answer, failed) * 4),
         a_verdict(symbol=words, approved=False, gate=words, reasons=(words,) * 9, answers=(answer,) * 8),
         a_fill(symbol=words),
@@ -108,9 +133,24 @@ def test_whatever_anybody_writes_is_accepted_short_enough_and_not_tappable(words
         shown = parse_html(text)
         assert 0 < utf16_length(shown.text) <= LIMIT
         assert {entity.type for entity in shown.entities} <= {"bold"}
+        assert not TAPPABLE.search(shown.text)
         assert visible(text) == utf16_length(plain(text))
         assert not re.search(r"https?://|www\.|[\u202a-\u202e\u2066-\u2069\x00]", shown.text)
         assert shown.text.startswith("PAPER ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "see evil.com now", "(evil.com)", "t.me/evil", "mail a@evil.com", "@everybody look", "at 1.2.3.4 now", "#tag",
+        "$BTC up", "a.b.evil.com", "evil.xn--p1ai", "пример.рф", "x_y.io.", "one.Two", "\u200bevil.\u200bcom",
+    ],
+)  # fmt: skip
+def test_what_a_model_writes_leads_nowhere(words: str) -> None:
+    """Bare domains, names, tags and addresses too; the words can still be read."""
+    assert TAPPABLE.search(words.replace("\u200b", ""))
+    assert not TAPPABLE.search(prose(words, 200))
+    assert prose(words, 200).replace("⁠", "") == words.replace("\u200b", "")
 
 
 def test_an_approved_verdict_says_it_all_in_its_first_line() -> None:
@@ -125,6 +165,17 @@ def test_an_approved_verdict_says_it_all_in_its_first_line() -> None:
         "Strongest no: “5 lows”",
         "– trend and structure agree",
     ]
+
+
+def test_the_strongest_no_is_there_when_only_one_has_answered() -> None:
+    """Also from one who takes no stand: the case for taking none."""
+    lone = AgentAnswer(agent="strategist", status="OK", vote="BEARISH", p_win=0.58, text="LH LL", against="5 lows")
+    failed = AgentAnswer(agent="quant", status="TIMEOUT", vote="", p_win=None, text="no answer in 8 s")
+    assert "Strongest no: “5 lows”" in text_of(a_verdict(answers=(failed, lone)))
+    neutral = replace(lone, vote="CHOPPY", text="a range")
+    assert "Strongest no: “a range”" in text_of(a_verdict(answers=(failed, neutral)))
+    assert "Strongest no: “5 lows”" in text_of(a_verdict(answers=(replace(neutral, p_win=0.1), lone)))
+    assert "Strongest no" not in text_of(a_verdict(answers=(failed,)))
 
 
 def test_a_rejected_verdict_names_who_ended_it_and_why() -> None:
@@ -294,3 +345,148 @@ def test_changed_settings_are_told_old_to_new() -> None:
         at=NOON, values={"risk_per_trade": 0.005}, old={"risk_per_trade": 0.01}, by="owner 1", command="c"
     )
     assert "SETTINGS CHANGED by owner 1: risk_per_trade 0.01 → 0.005" in plain(text_of(changed))
+
+
+# The debate
+
+
+DEBATE: list[Event] = [
+    an_answered(a_testimony()),
+    an_answered(a_failure("strategist", twin=True)),
+    an_answered(a_testimony("risk_manager", vote="APPROVED", calls=(a_call(), a_call(latency_ms=650)))),
+    a_verdict(debated=True),
+]
+
+
+def test_the_debate_is_told_on_the_card_of_its_proposal() -> None:
+    """Base size and risk first; then a line for each agent and for the verdict; what stood there stays."""
+    card = draw(a_candidate(), LOOK)
+    assert card is not None
+    assert (card.kind, card.opens_thread, PUSHED[card.kind]) == ("debate", True, "silent")
+    assert plain(card.text).split("\n") == [
+        "PAPER #215 SHORT ETH PROPOSED, the council debates",
+        "Entry 2,412  SL 2,441  TP trailing",
+        "1R 29 · ATR 14.2 · close 2,410.5 · bar 21 Jul 08:00",
+        "Base size 0.86, risk 17.40 USDT (0.86%)",
+        "Council strict: it may veto or shrink this, nothing else",
+    ]
+    added = [each.line for event in DEBATE if (each := step(event, LOOK))]
+    assert [plain(line) for line in added] == [
+        "21 Jul 12:00 Quant SHORT 0.61 · 3.2 s",
+        "21 Jul 12:00 Strategist TIMEOUT: no answer in 8 s · 8.0 s · its rules twin votes instead",
+        "21 Jul 12:00 Risk manager APPROVED 0.61 · 3.9 s",
+        "21 Jul 12:00 APPROVED 0.43 at 2,412, the council shrank it to 50%",
+    ]
+    assert stepped(card.text, added).startswith(card.text)
+
+
+def test_the_verdict_on_a_debate_is_a_message_of_its_own() -> None:
+    """Loud when approved; the buttons that follow the trade are on the card."""
+    card, added = draw(a_verdict(debated=True), LOOK), step(a_verdict(debated=True), LOOK)
+    assert card is not None
+    assert added is not None
+    assert (card.kind, card.opens_thread, PUSHED[card.kind]) == ("approved", False, "on")
+    names = [[button["text"] for row in buttons or [] for button in row] for buttons in (card.buttons, added.buttons)]
+    assert names == [["Why", "Chart"], ["Why", "Chart", "Cancel"]]
+    rejected = step(a_verdict(debated=True, approved=False, gate="council", reasons=("trap",)), LOOK)
+    assert rejected is not None
+    assert plain(rejected.line) == "21 Jul 12:00 REJECTED by council: trap"
+
+
+def test_a_cap_is_told_beside_what_the_council_shrank() -> None:
+    """The share is of the size before the caps: one that holds the base size down too may leave it as it was."""
+    capped = a_verdict(debated=True, clamp="max_position_usdt cut it from 0.61 to 0.43")
+    told = "Size shrunk to 50% by the council, then max_position_usdt cut it from 0.61 to 0.43"
+    assert told in plain(text_of(capped)).split("\n")
+    added = step(capped, LOOK)
+    assert added is not None
+    assert plain(added.line).endswith("APPROVED 0.43 at 2,412, the council shrank it to 50%, a cap holds it")
+
+
+def test_without_a_card_of_the_debate_the_verdict_opens_the_thread() -> None:
+    """When nobody debated, and when debates are not wanted in the chat; then it is no step of itself."""
+    silent = Look(badge="PAPER", push={"debate": "off"})
+    for event, look in ((a_verdict(), LOOK), (a_verdict(debated=True), silent)):
+        card = draw(event, look)
+        assert card is not None
+        assert card.opens_thread
+        assert step(event, look) is None
+
+
+def test_what_others_would_have_decided_is_told_beside_it() -> None:
+    """The rules on the verdict of the models, the models on the card of the rules' verdict."""
+    rules = Opinion(council="rules", approved=True, size_modifier=0.5)
+    nobody = Opinion(council="off", approved=True, size_modifier=1.0)
+    said = plain(text_of(a_verdict(opinions=(rules, nobody)))).split("\n")
+    assert "The rules would have approved 50% of it" in said
+    assert "No council at all would have approved it in full" in said
+    beside = [
+        step(an_answered(a_testimony(), council="shadow"), LOOK),
+        step(an_opinion(), LOOK),
+        step(an_opinion(approved=True, size_modifier=1.0), LOOK),
+    ]
+    assert [plain(each.line) for each in beside if each] == [
+        "21 Jul 12:00 beside it Quant SHORT 0.61 · 3.2 s",
+        "21 Jul 12:00 the models would have rejected it: The Quant votes LONG against this short: rising.",
+        "21 Jul 12:00 the models would have approved it in full",
+    ]
+    assert draw(an_opinion(), LOOK) is None
+
+
+def test_what_a_person_asked_is_on_no_card() -> None:
+    """An answer without a decision."""
+    asked = an_answered(a_testimony(), None)
+    assert (draw(asked, LOOK), step(asked, LOOK)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "would have ended +1.8R by trailing stop"),
+        ({"ended": "stop", "r": -1.02}, "would have ended -1.0R by stop"),
+        ({"ended": "stop", "r": 0.4}, "would have ended +0.4R by trailing stop"),
+        ({"ended": "take_profit", "r": 2.0}, "would have ended +2.0R by take profit"),
+        ({"ended": "signal", "r": 0.0}, "would have ended +0.0R by exit signal"),
+        ({"ended": "unfilled", "r": None}, "would not have filled"),
+        ({"ended": "lost", "r": None}, "what it would have come to is not known: its bars are gone"),
+    ],
+)
+def test_what_was_not_traded_is_followed_to_its_end(changes: dict[str, Any], line: str) -> None:
+    """One line on its card and no message."""
+    added = step(a_shadow(**changes), LOOK)
+    assert added is not None
+    assert plain(added.line) == f"22 Jul 00:00 {line}"
+    assert draw(a_shadow(**changes), LOOK) is None
+
+
+def test_an_impaired_council_is_an_alert() -> None:
+    """So is its recovery; another mode is a setting, with what it means."""
+    impaired = CouncilImpaired(at=NOON, agents=("quant", "risk_manager"), text="no answer in 8 s. Rejected until then.")
+    changed = CouncilModeChanged(at=NOON, mode="strict", old="rules", by="owner 1", command="update:7")
+    cards = [draw(event, LOOK) for event in (impaired, CouncilRecovered(at=NOON, text="all answer"), changed)]
+    assert [card.kind for card in cards if card] == ["alert", "alert", "settings"]
+    assert [card.command for card in cards if card] == ["", "", "update:7"]
+    assert [plain(card.text).split("\n")[0] for card in cards if card] == [
+        "PAPER COUNCIL IMPAIRED (Quant, Risk manager): no answer in 8 s. Rejected until then.",
+        "PAPER COUNCIL RECOVERED: all answer",
+        "PAPER COUNCIL rules → strict by owner 1: three models decide; one that does not answer means no trade",
+    ]
+
+
+@given(HOSTILE, st.booleans(), st.integers(0, 5))
+def test_no_agent_can_break_the_card_of_its_debate(words: str, twin: bool, calls: int) -> None:
+    """Whatever it is called, votes, says, or how it fails: one line, nothing tappable."""
+    answer = AgentAnswer(agent=words, status="OK", vote=words, p_win=0.5, text=words, against=words)
+    asked = [a_testimony(answer=each, calls=(a_call(status=words),) * calls, twin=twin)
+             for each in (answer, replace(answer, status=words, p_win=None))]  # fmt: skip
+    events: list[Event] = [an_answered(said, symbol=words, council=words) for said in asked]
+    rejected = a_verdict(debated=True, approved=False, gate=words, reasons=(words,))
+    events += [a_shadow(ended=words), an_opinion(reasons=(words,)), rejected]
+    card = text_of(a_candidate(symbol=words))
+    lines = [each.line for event in events if (each := step(event, LOOK))]
+    assert len(lines) == len(events)
+    whole = parse_html(stepped(card, lines))
+    assert {entity.type for entity in whole.entities} <= {"bold"}
+    assert not TAPPABLE.search(whole.text)
+    assert len(whole.text.split("\n")) == len(card.split("\n")) + len(lines)
+    assert utf16_length(whole.text) <= LIMIT

@@ -53,7 +53,7 @@ def test_everything_of_the_specification_is_there() -> None:
     research = "backtest backtests optimize walkforward compare params apply rollback again abandon"
     assert groups == {
         "see": set(see.split()),
-        "council": {"verdicts", "why", "whynot", "council"},
+        "council": {"verdicts", "why", "whynot", "council", "ask", "mode"},
         "research": set(research.split()),
         "steer": {"pause", "resume", "stop", "panic", "close", "breakeven", "cancel", "set", "symbols"},
         "rest": {"start", "menu", "help", "gone", "confirm", "dismiss"},
@@ -62,10 +62,11 @@ def test_everything_of_the_specification_is_there() -> None:
 
 def test_looking_is_for_everybody_steering_for_operators_and_more_risk_for_the_owner() -> None:
     """S2, for the whole table."""
+    spends_or_steers = {"ask", "mode"}  # what may let more trades through asks the owner by a card
     for command in COMMANDS:
         if command.raises_risk:
             assert command.needs is Role.OWNER
-        elif command.group == "steer":
+        elif command.group == "steer" or command.name in spends_or_steers:
             assert command.needs is Role.OPERATOR
         elif command.group == "research":
             owners, lookers = {"apply", "rollback"}, {"backtests", "compare", "params"}

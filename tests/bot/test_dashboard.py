@@ -371,12 +371,13 @@ def test_results_before_the_start_are_not_counted_twice() -> None:
         (ANSWERS, "lower highs"),
         (ANSWERS[:1], "volume is thin"),
         (ANSWERS[2:], ""),
-        ((replace(ANSWERS[0], vote="NEUTRAL"),), ""),
+        ((replace(ANSWERS[0], vote="NEUTRAL"),), "momentum has turned"),
+        ((replace(ANSWERS[1], vote="CHOPPY"), ANSWERS[0]), "volume is thin"),
         ((), ""),
     ],
 )
 def test_the_strongest_no_speaks_against_the_trade(answers: Sequence[ev.AgentAnswer], no: str) -> None:
-    """From an opponent its case, from a friend its doubt, from the undecided nothing."""
+    """From an opponent its case, from a friend its doubt; where all are undecided, their case for that."""
     assert strongest_no(answers, Side.LONG) == no
 
 

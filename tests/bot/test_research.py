@@ -45,7 +45,7 @@ from bot.views.research import (
 from bot.vitals import LogRing
 from storage.database import open_database
 from storage.journal import SqlJournal
-from tests.bot.laboratory import CHART, ENDED, SmallLaboratory, a_finding
+from tests.bot.laboratory import CHART, ENDED, SmallLaboratory, a_finding, an_effect
 from tests.bot.phone.driver import Json
 from tests.bot.stage import (
     ALLOWED,
@@ -55,19 +55,22 @@ from tests.bot.stage import (
     VIEWER,
     Reader,
     RealClock,
+    SmallAdviser,
+    SmallGrader,
     SmallPainter,
     SmallPrices,
     SmallTrader,
     Stage,
     a_status,
     running_phone,
+    small_modes,
     staged,
 )
 from tests.bot.test_steer import button, pressed, said
 from tests.bot.test_views import NASTY, WORDS, accepted
 from trading.errors import BadInput, Transient
 from trading.events import ChangeSettings, SettingsChanged
-from trading.laboratory import Finding, Found, Progress, Study, Verdict
+from trading.laboratory import CouncilEffect, Finding, Found, Progress, Study, Verdict
 from trading.strategy import strategies
 
 LOOK = Look(badge="PAPER")
@@ -233,6 +236,13 @@ def test_another_strategy_begins_with_its_own_defaults() -> None:
         ("backtest", "risk_per_trade=5", "fraction of 1"),
         ("backtest", "strategy=ema_trnd", "did you mean ema_trend?"),
         ("backtest", "folds=5", "/walkforward folds=5"),
+        ("backtest", "council=ruls", "council is one of off, rules (did you mean rules?)"),
+        ("backtest", "council=strict", "models are not asked about the past"),
+        ("backtest", "counsil=rules", "did you mean council?"),
+        ("backtest", "council", "did you mean COUNCIL=RULES?"),
+        ("backtest", "council=rules council=off", "two council names"),
+        ("optimize", "council=rules", "/optimize has no council: /backtest council=rules tries what it finds"),
+        ("walkforward", "council=rules", "/walkforward has no council"),
         ("walkforward", "folds=1", "from 2 to"),
         ("optimize", "objective=sharp", "did you mean sharpe?"),
         ("optimize", "adx_min=30:10:5", "no value"),
@@ -267,6 +277,22 @@ def test_a_run_is_a_base_for_the_next_study() -> None:
     assert forward.folds > 0
     plain_one = studies.asked("backtest", ["adx_min=30"], base)
     assert (plain_one.grid, plain_one.values["adx_min"], plain_one.values["rsi_period"]) == ((), 30.0, 10)
+
+
+def test_a_backtest_has_a_council_when_it_is_asked_for() -> None:
+    """Under the limits as they are now; a run that had one is the same question again, and a search has none."""
+    studies = the_studies({"losing_streak": 6, "adx_min": 22.0})
+    off = studies.asked("backtest", ["btc", "15m"])
+    assert (off.council, off.limits) == ("off", {})
+    assert studies.asked("backtest", ["btc", "15m", "council=off"]) == off
+    study = studies.asked("backtest", ["council=RULES", "15m", "btc"])
+    assert (study.council, study.values, study.grid) == ("rules", off.values, ())
+    assert study.limits == {**CONFIG.limits.as_dict(), "losing_streak": 6}
+    later = the_studies({"losing_streak": 2})
+    assert later.asked("backtest", [], study) == study
+    assert later.asked("backtest", ["council=off"], study).council == "off"
+    assert later.asked("walkforward", [], study).council == "off"
+    assert later.asked("backtest", ["council=rules"], off).limits["losing_streak"] == 2
 
 
 def test_what_a_run_proposes_is_strategy_rules_and_what_was_searched() -> None:
@@ -328,6 +354,27 @@ async def test_a_backtest_ends_as_a_picture_with_its_workbook_as_reply(tmp_path:
         await stage.conversation.drain()
         assert len(await stage.owner.look()) == 2
         assert stage.trader.asked == []
+
+
+async def test_a_backtest_with_a_council_shows_both_results(tmp_path: Path) -> None:
+    """In the caption, in the list, and on the card that would take it over."""
+    async with staged(tmp_path) as stage:
+        photo = await photo_of(stage.owner, await stage.owner.say("/backtest BTC 15 365 council=rules adx_min=25"))
+        lines = photo["caption"].split("\n")
+        assert lines[0] == "PAPER Backtest #88  BTCUSDT 15m  365d  council=rules on made-up prices"
+        assert lines[3].startswith("With the rules council ")
+        assert lines[3].endswith(", DD -7.9%, 41 trades")
+        assert lines[4] == "Without -13.0%, DD -17.0%, 88 trades"
+        assert lines[5] == "Of 101 candidates 48 vetoed, 9 shrunk, 12 stopped by guards"
+        listed = (await said(stage.owner, "/backtests"))["text"]
+        assert "88 c BTC" in listed
+        assert "c the same with a council" in listed
+        card = (await said(stage.owner, "/apply 88"))["text"]
+        assert "Found with the rules council; /apply leaves /mode as it is." in card
+        assert "In the run: net" in card  # what trades now was not tried with a council
+        await photo_of(stage.owner, await stage.owner.say("/backtest BTC 4h council=rules"))
+        await photo_of(stage.owner, await stage.owner.say("/backtest BTC 4h council=rules adx_min=25"))
+        assert "What trades now: net" in (await said(stage.owner, "/apply 90"))["text"]
 
 
 async def test_work_that_was_begun_once_is_not_begun_again(tmp_path: Path) -> None:
@@ -704,6 +751,7 @@ async def test_a_week_is_only_searched_where_market_and_time_are_real(
         painter=SmallPainter(),
         painter_state=lambda: (True, "ready"),
         laboratory=SmallLaboratory(),
+        grader=SmallGrader(),
         log=LogRing(str),
         redact=Redaction([]),
         zone=UTC,
@@ -721,6 +769,8 @@ async def test_a_week_is_only_searched_where_market_and_time_are_real(
         laboratory=building.laboratory,
         clock=RealClock(),
         streams=list,
+        council_modes=small_modes,
+        advise=SmallAdviser(),
         fingerprint="f",
         real_time=real_time,
         real_money=False,
@@ -765,6 +815,18 @@ def test_the_caption_is_the_specifications() -> None:
     ]
 
 
+def test_an_account_that_its_limits_have_shut_says_so() -> None:
+    """Since when, and by which; with one that never opened as well."""
+    study = the_studies().asked("backtest", ["council=rules"])
+    shut = an_effect(last_entry=ENDED, shut="drawdown is 20.1%")
+    assert "\nNo entry since 21 Jul 2026: drawdown is 20.1%\n" in finding_view(1, a_finding(study, effect=shut), LOOK)
+    never = an_effect(candidates=1, shut="ATR 4 & 5", metrics={})
+    text = finding_view(1, a_finding(study, effect=never), LOOK)
+    assert "Of 1 candidate 48 vetoed" in text
+    assert "No entry at all: ATR 4 &amp; 5" in text
+    assert "Without –, DD –, – trades" in text
+
+
 def test_how_often_luck_was_tried_is_said() -> None:
     """Also of a single backtest, when a search has seen the same bars before."""
     studies = the_studies()
@@ -800,6 +862,7 @@ HOSTILE_STUDY = st.builds(
     values=st.dictionaries(WORDS, st.floats(allow_nan=False), max_size=20),
     grid=st.lists(AXES, max_size=9).map(tuple),
     folds=st.integers(0, 99),
+    council=WORDS,
 )
 FLOATS = st.floats() | st.sampled_from((0.0, -0.0, 1e300, -1e300))
 HOSTILE = st.builds(
@@ -825,6 +888,17 @@ HOSTILE = st.builds(
     made_up=st.booleans(),
     seconds=st.floats(0, 1e9),
     chosen=st.dictionaries(WORDS, st.floats(-1e12, 1e12), max_size=9),
+    effect=st.none()
+    | st.builds(
+        CouncilEffect,
+        metrics=st.dictionaries(st.sampled_from(("total_return", "max_drawdown", "trades")), st.none() | FLOATS),
+        candidates=st.integers(0, 10**9),
+        guarded=st.integers(0, 10**9),
+        vetoed=st.integers(0, 10**9),
+        shrunk=st.integers(0, 10**9),
+        last_entry=st.none() | st.integers(0, ENDED),
+        shut=WORDS,
+    ),
 )
 LOOKS = st.builds(Look, badge=WORDS)
 

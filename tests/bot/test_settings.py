@@ -14,18 +14,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.settings import (
+    AGENTS,
     ENTRY,
     GROUPS,
     TRAILING,
+    AnswerTerms,
+    AskingTerms,
+    CouncilConfig,
     MarketTerms,
     Settings,
     TradingConfig,
     apply_overrides,
+    effective_mode,
+    exposed_key_file,
+    missing_for,
+    model_keys,
     read_config,
     read_settings,
     with_strategy,
 )
 from tests.structure import ROOT
+from trading.council import MODEL_MODES, MODES
 from trading.errors import BadInput, Misconfigured
 from trading.exchange.simulated.instruments import KNOWN
 from trading.parameters import AccountTerms, InstrumentTerms, TradeRules
@@ -71,13 +80,27 @@ def refused_config(path: Path) -> str:
 def test_the_shipped_configuration_is_the_specification() -> None:
     """The file at the root says every default aloud."""
     config = read_config(ROOT / "config.json")
-    assert config == TradingConfig()
+    assert dataclasses.replace(config, council=CouncilConfig()) == TradingConfig()
     assert config.strategy == EmaTrend(EmaTrendParameters())
     assert config.limits == Limits()
     assert set(SHIPPED) == set(GROUPS)
     assert {*SHIPPED["entry"], *SHIPPED["trailing"]} == set(TradeRules.names()) == {*ENTRY, *TRAILING}
     assert tuple(SHIPPED["limits"]) == Limits.names()
     assert set(SHIPPED["market"]) == set(MarketTerms.names())
+
+
+def test_the_shipped_council_names_a_model_for_every_agent() -> None:
+    """Models and their prices stand in the file and nowhere in code; everything else says its default aloud."""
+    council = read_config(ROOT / "config.json").council
+    assert (council.mode, council.terms) == ("auto", AskingTerms())
+    assert set(SHIPPED["council"]) == {"mode", *AGENTS, *AskingTerms.names()}
+    for agent in AGENTS:
+        model = council.agents[agent]
+        assert model.agent == agent
+        assert set(SHIPPED["council"][agent]) == {"provider", "model", *AnswerTerms.names()}
+        assert SHIPPED["council"][agent] == {name: getattr(model, name) for name in SHIPPED["council"][agent]}
+        assert model.provider == "gemini" or ":" in model.model  # pinned: another host is another model
+    assert TradingConfig().council.agents == {}
 
 
 def test_params_are_every_name_of_the_specification() -> None:
@@ -235,10 +258,40 @@ BAD_FIELDS: list[tuple[str, object, str]] = [
     ("limits.min_stop_atr", 9, "is above limits.max_stop_atr"),
     ("limits.daily_loss", 3, "unknown name (did you mean daily_loss_r?)"),
     ("council", "rules", "must be a group {…}, not text"),
-    ("council.mode", "rule", "must be one of rules, off (did you mean rules?)"),
-    ("council.mode", CANARY, "must be one of rules, off"),
-    ("council.mode", None, "must be one of rules, off"),
+    ("council.mode", "rule", "must be one of auto, rules, strict, degraded, shadow, off (did you mean rules?)"),
+    ("council.mode", "strikt", "(did you mean strict?)"),
+    ("council.mode", CANARY, "must be one of auto, rules"),
+    ("council.mode", None, "must be one of auto, rules"),
     ("council.modus", "off", "unknown name (did you mean mode?)"),
+    ("council.temperature", 1, "unknown name (it belongs into council.AGENT)"),
+    ("council.strategst", {}, "unknown name (did you mean strategist?)"),
+    ("council.daily_usd", -1, "must be at least 0"),
+    ("council.daily_usd", NAN, "must be a finite number"),
+    ("council.daily_tokens", 0.5, "must be a whole number"),
+    ("council.daily_tokens", 0, "must be at least 1"),
+    ("council.council_seconds", 121, "must be at most 120"),
+    ("council.council_seconds", 19.9, "is below twice council.agent_seconds"),
+    ("council.agent_seconds", 7.9, "council.attempt_seconds: is above council.agent_seconds"),
+    ("council.attempt_seconds", 0, "must be greater than 0"),
+    ("council.attempt_seconds", INFINITE, "must be a finite number"),
+    ("council.quant", "deepseek", "must be a group {…}, not text"),
+    ("council.quant", None, "must be a group {…}, not null"),
+    ("council.quant.provider", "hugingface", "must be one of huggingface, gemini (did you mean huggingface?)"),
+    ("council.quant.provider", CANARY, "must be one of huggingface, gemini"),
+    ("council.quant.model", "deepseek", "must be an id of huggingface such as owner/model:provider"),
+    ("council.quant.model", "a/b:c:d", "must be an id of huggingface"),
+    ("council.quant.model", f"a/{CANARY} b", "must be an id of huggingface"),
+    ("council.quant.model", 5, "must be an id of huggingface"),
+    ("council.quant.max_tokens", 255, "must be at least 256"),
+    ("council.quant.max_tokens", 65_537, "must be at most 65536"),
+    ("council.quant.temperature", 2.5, "must be at most 2"),
+    ("council.quant.temperature", -0.1, "must be at least 0"),
+    ("council.quant.price_in", -1, "must be at least 0"),
+    ("council.quant.price_out", "0.4", "must be a number, not text"),
+    ("council.quant.daily_usd", 1, "unknown name (it belongs into council)"),
+    ("council.quant.modell", "a/b", "unknown name (did you mean model?)"),
+    ("council.risk_manager.model", f"models/{CANARY}", "must be an id of gemini such as gemini-…-flash"),
+    ("council.risk_manager.max_tokens", 2047, "must be at least 2048 for gemini: its thinking counts too"),
     ("market.seed", -1, "must be at least 0"),
     ("market.seed", 1.5, "must be a whole number"),
     ("market.speed", -1, "must be at least 0"),
@@ -265,7 +318,7 @@ def test_a_bad_field_is_named_and_its_value_is_not(
     """One line: the field's path and what to do about it."""
     text = refused_config(written(tmp_path, json.dumps(changed(path, value))))
     named = path if path.isprintable() and len(path) < 40 else path[:9].rstrip("\n")
-    assert text.startswith(f"config.json: {named}")
+    assert text.startswith(f"config.json: {named}") or wanted.startswith("council.attempt_seconds")
     assert wanted in text
     assert "\n" not in text
 
@@ -301,6 +354,16 @@ def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
     named = ["timefram", "symbols[1]", "limits"]
     named += ["strategy.ema_perid", "strategy.rsi_period", "risk.risk_per_trade"]
     assert sorted(line.split(": ")[1] for line in text.splitlines()) == sorted(named)
+
+
+def test_what_costs_money_has_no_default(tmp_path: Path) -> None:
+    """An agent is named whole, with its prices, or not at all."""
+    text = refused_config(written(tmp_path, json.dumps({"council": {"quant": {}}})))
+    named = [f"council.quant.{name}" for name in ("provider", "model", "price_in", "price_out")]
+    assert [line.split(": ")[1] for line in text.splitlines()] == named
+    whole = {"provider": "gemini", "model": "gemini-x", "price_in": 0, "price_out": 0.5}
+    model = config_of(tmp_path, {"council": {"quant": whole}}).council.agents["quant"]
+    assert (model.price_in, model.price_out, model.max_tokens) == (0.0, 0.5, 2048)
 
 
 BAD_FILES: dict[str, tuple[bytes, str]] = {
@@ -354,6 +417,7 @@ def fields() -> Iterator[str]:
         yield group
         if isinstance(values, dict):
             yield from (f"{group}.{name}" for name in values)
+    yield from (f"council.{agent}.{name}" for agent in AGENTS for name in SHIPPED["council"][agent])
 
 
 def accepted_or_refused(path: Path) -> bool:
@@ -436,6 +500,7 @@ def test_set_changes_what_it_names() -> None:
         (["=5"], "--set =5: write name=value"),
         ([""], "write name=value"),
         (["leverage=5", "leverage=6"], "--set leverage: is set twice"),
+        (["daily_usd=9"], "--set daily_usd: is no name of the specification: change it in config.json"),
         (["daily_loss_r=9"], "--set daily_loss_r: is no name of the specification: change it in config.json"),
         (["symbols=BTCUSDT"], "--set symbols: unknown name"),
         (["a=1", "b=2"], "--set a: unknown name; --set b: unknown name"),
@@ -557,7 +622,22 @@ BAD_VARIABLES = [
     ("FEED_WS_URL", f"ws://user:{CANARY}@x", "must be an address"),
     ("BYBIT_KEY", f"{CANARY} {CANARY}", "holds a character that no key"),
     ("BYBIT_SECRET", f"{CANARY}?", "holds a character that no key"),
-    ("COUNCIL_MODE", "on", "must be one of rules, off"),
+    ("COUNCIL_MODE", "on", "must be one of rules, strict, degraded, shadow, off"),
+    ("COUNCIL_MODE", "strikt", "(did you mean strict?)"),
+    ("HF_TOKEN", f"hf_{CANARY}, {CANARY}?", "key 2 is none: write keys with commas between them"),
+    ("HF_TOKEN", f"hf_{CANARY},", "key 2 is none"),
+    ("GEMINI_API_KEY", f"AIza{CANARY}||AIza{CANARY}", "key 1 is none"),
+    ("GEMINI_API_KEY", "   ", "holds only blanks"),
+    ("HF_BASE_URL", f"http://{CANARY}.example/v1", "must begin with https:// unless it is on this machine"),
+    ("HF_BASE_URL", f"https://user:{CANARY}@x/v1", "must be an address such as http://127.0.0.1:8790/v1"),
+    ("HF_BASE_URL", f"https://x/v1?key={CANARY}", "must be an address"),
+    ("GEMINI_BASE_URL", "ws://127.0.0.1:1", "must be an address"),
+    ("GEMINI_BASE_URL", "https://x:port", "must be an address"),
+    ("GEMINI_BASE_URL", "http://[::1", "must be an address"),
+    ("KEY_FILE", f"/nowhere/{CANARY}", "is not there: make the file, or leave it empty"),
+    ("KEY_FILE", str(ROOT), "is no file that can be read"),
+    ("KEY_FILE", "~nobody_has_this_name/x", "is no possible file"),
+    ("KEY_FILE", "x" * 5000, "is no possible file"),
     ("DATABASE_URL", f"mysql://root:{CANARY}@x/y", "must be an address such as sqlite:///"),
     ("DATABASE_URL", f"postgresql://root:{CANARY}@x/y", "PostgreSQL is not available in this version"),
     ("DATABASE_URL", "sqlite:///", "must be an address"),
@@ -623,6 +703,85 @@ def test_an_exchange_elsewhere_has_rest_and_perhaps_sockets(tmp_path: Path, of: 
     assert getattr(settings, f"{of.lower()}_ws_url") == "wss://stream.bybit.com"
 
 
+HF, GEMINI = "hf_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "AIzaBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "used"),
+    [
+        ("HF_BASE_URL", "https://router.huggingface.co/v1", "https://router.huggingface.co/v1"),
+        ("HF_BASE_URL", "https://router.huggingface.co", "https://router.huggingface.co/v1"),
+        ("HF_BASE_URL", "http://127.0.0.1:8790/v1/chat/completions/", "http://127.0.0.1:8790/v1"),
+        ("HF_BASE_URL", "http://localhost:8790/hub/", "http://localhost:8790/hub/v1"),
+        ("GEMINI_BASE_URL", "http://[::1]:8790/v1beta/", "http://[::1]:8790"),
+        ("GEMINI_BASE_URL", "https://generativelanguage.googleapis.com", "https://generativelanguage.googleapis.com"),
+        ("GEMINI_BASE_URL", "https://gateway.example/google/v1", "https://gateway.example/google"),
+    ],
+)
+def test_a_models_address_ends_as_its_client_wants_it(tmp_path: Path, name: str, given: str, used: str) -> None:
+    """One address, with or without the version, for either client."""
+    assert getattr(settings_of(tmp_path, {name: given}), name.lower()) == used
+
+
+def test_keys_of_models_come_from_variables_and_a_file(tmp_path: Path) -> None:
+    """All of them, and no text of theirs in what the settings show."""
+    more = [f"hf_{'c' * 34}|AIza{'D' * 35}", "", f"hf_{'e' * 34}"]
+    file = written(tmp_path, "\n".join(more), "keys.txt")
+    file.chmod(0o600)
+    settings = settings_of(tmp_path, {"HF_TOKEN": HF, "GEMINI_API_KEY": GEMINI, "KEY_FILE": str(file)})
+    keys = model_keys(settings)
+    wanted = [("huggingface", "aaaa"), ("gemini", "BBBB"), ("huggingface", "cccc"), ("gemini", "DDDD")]
+    assert {(key.provider, key.secret[-4:]) for key in keys} == {*wanted, ("huggingface", "eeee")}
+    assert not any(key.secret in repr(settings) + repr(keys) for key in keys)
+    assert exposed_key_file(settings) == ""
+    file.chmod(0o644)
+    assert exposed_key_file(settings) == f"others on this machine can read KEY_FILE: chmod 600 {file}"
+    assert model_keys(settings_of(tmp_path, {})) == ()
+
+
+def test_a_bad_line_of_the_key_file_is_named(tmp_path: Path) -> None:
+    """By its number, and without its text."""
+    file = written(tmp_path, f"{HF}\n\nsk-{CANARY}\n", "keys.txt")
+    with pytest.raises(Misconfigured, match=r"line 3 of KEY_FILE: a key begins with hf_") as caught:
+        settings_of(tmp_path, {"KEY_FILE": str(file)})
+    assert CANARY not in str(caught.value)
+    with pytest.raises(Misconfigured, match="key 1 of HF_TOKEN looks like one of Gemini: put it into GEMINI_API_KEY"):
+        settings_of(tmp_path, {"HF_TOKEN": GEMINI})
+    file.write_text(f"# mine\n{HF}\n")
+    settings = settings_of(tmp_path, {"KEY_FILE": str(file)})
+    file.unlink()
+    with pytest.raises(Misconfigured, match="KEY_FILE: is not there"):
+        model_keys(settings)
+
+
+def test_auto_is_strict_once_every_model_has_a_key(tmp_path: Path) -> None:
+    """What a mode lacks is named, with what to do about it."""
+    council = read_config(ROOT / "config.json").council
+    every = model_keys(settings_of(tmp_path, {"HF_TOKEN": HF, "GEMINI_API_KEY": GEMINI}))
+    only = {key.provider: (key,) for key in every}
+    assert effective_mode(None, council, every) == "strict"
+    assert [effective_mode(None, council, keys) for keys in ((), only["huggingface"], only["gemini"])] == ["rules"] * 3
+    assert [effective_mode(mode, council, every) for mode in MODES] == list(MODES)
+    assert missing_for("degraded", council, only["gemini"]) == ""
+    assert missing_for("strict", council, only["gemini"]).startswith("needs HF_TOKEN for the Quant and the Strategist:")
+    both = "needs HF_TOKEN for the Quant and the Strategist and GEMINI_API_KEY for the Risk Manager: write it into .env"
+    assert missing_for("shadow", council, ()).startswith(both)
+    with pytest.raises(Misconfigured, match=r"^COUNCIL_MODE=strict needs HF_TOKEN"):
+        effective_mode("strict", council, ())
+    with pytest.raises(Misconfigured, match=r"^config.json: council.mode=degraded needs GEMINI_API_KEY for the Risk"):
+        effective_mode(None, dataclasses.replace(council, mode="degraded"), only["huggingface"])
+
+
+def test_a_mode_of_models_needs_models(tmp_path: Path) -> None:
+    """A configuration that names none is of the rules, whatever keys there are."""
+    keys = model_keys(settings_of(tmp_path, {"HF_TOKEN": HF, "GEMINI_API_KEY": GEMINI}))
+    assert effective_mode(None, CouncilConfig(), keys) == "rules"
+    for mode in MODEL_MODES:
+        assert "needs a model for the" in missing_for(mode, CouncilConfig(), keys)
+        with pytest.raises(Misconfigured, match=r"write council\.\w+ into config\.json"):
+            effective_mode(mode, CouncilConfig(), keys)
+
+
 def test_every_bad_variable_is_named_at_once(tmp_path: Path) -> None:
     """The file's mistakes and the variables' alike."""
     bad = {name: value for name, value, _ in reversed(BAD_VARIABLES)}
@@ -637,8 +796,7 @@ def test_a_misspelt_name_in_the_file_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, f"TELEGRAM_BOT_TOKN={CANARY}", ".env")
     wanted = "TELEGRAM_BOT_TOKN: unknown name (did you mean TELEGRAM_BOT_TOKEN?)"
     assert refused_settings(path) == f"{path}: {wanted}"
-    later = "HF_TOKEN HF_BASE_URL GEMINI_API_KEY"
-    later += " GEMINI_BASE_URL KEY_FILE REDIS_URL WEBHOOK_PORT TRADINGVIEW_SECRET PYTHONUNBUFFERED COMPOSE_PROJECT_NAME"
+    later = "REDIS_URL WEBHOOK_PORT TRADINGVIEW_SECRET PYTHONUNBUFFERED COMPOSE_PROJECT_NAME"
     others = written(tmp_path, "\n".join(f"{name}=x" for name in later.split()), ".env")
     assert read_settings(others) == read_settings(tmp_path / "none.env")
 

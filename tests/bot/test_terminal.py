@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from bot.screen import CaughtLog, Screen, can_be_drawn_on, caught_log
 from bot.terminal import Terminal, beside, inert, line_of
 from storage.memory import MemoryJournal
-from tests.bot.stage import NOON, a_verdict
+from tests.bot.stage import NOON, a_candidate, a_failure, a_testimony, a_verdict, an_answered, an_opinion
 from trading import events as ev
 from trading.model import ExitReason, OrderSide, Purpose, Side
 
@@ -193,6 +193,29 @@ def closed(r: float = 1.9, pnl: str = "17.3", *, verdict_id: int | None = 215, d
                 at=NOON, values={"risk_per_trade": 0.02}, old={"risk_per_trade": 0.01}, by="owner 1", command="c"
             ),
             "2026-07-21 12:00 settings changed by owner 1: risk_per_trade 0.01 -> 0.02",
+        ),
+        (
+            a_candidate(),
+            "2026-07-21 12:00 #215 SHORT ETHUSDT PROPOSED entry 2,412 stop 2,441, council strict debates",
+        ),
+        (an_answered(a_testimony()), "2026-07-21 12:00 #215 quant SHORT 0.61 in 3.2 s"),
+        (
+            an_answered(a_failure(twin=True, calls=()), None),
+            "2026-07-21 12:00 asked by a person: quant TIMEOUT: no answer in 8 s, its rules twin votes instead",
+        ),
+        (an_opinion(), "2026-07-21 12:00 #215 ETHUSDT the models would have rejected it"),
+        (
+            an_opinion(approved=True, size_modifier=0.5),
+            "2026-07-21 12:00 #215 ETHUSDT the models would have approved 50%",
+        ),
+        (
+            ev.CouncilImpaired(at=NOON, agents=("quant",), text="quant: no answer"),
+            "2026-07-21 12:00 COUNCIL IMPAIRED quant: no answer",
+        ),
+        (ev.CouncilRecovered(at=NOON, text="all answer"), "2026-07-21 12:00 council recovered: all answer"),
+        (
+            ev.CouncilModeChanged(at=NOON, mode="strict", old="rules", by="owner 1", command="c"),
+            "2026-07-21 12:00 council rules -> strict, said owner 1",
         ),
         (
             ev.CommandDone(at=NOON, name="panic", done=False, found=("BTCUSDT is open",), by="owner 1", command="c"),

@@ -204,6 +204,7 @@ async def test_the_same_study_answers_from_disk(room: Room) -> None:
         {"objective": "calmar"},
         {"folds": 4},
         {"strategy": "mean_reversion"},
+        {"council": "rules"},
     ],
 )
 def test_another_question_is_another_one(change: dict[str, Any]) -> None:
@@ -219,6 +220,8 @@ def test_another_question_is_another_one(change: dict[str, Any]) -> None:
     assert asked(STUDY, program="2") != known
     assert asked(STUDY, theme="light") != known
     assert asked(replace(STUDY)) == known
+    council = replace(STUDY, council="rules", limits={"max_drawdown": 0.2})
+    assert len({asked(council), asked(replace(council, limits={"max_drawdown": 0.1})), known}) == 3
 
 
 async def test_a_run_whose_files_are_gone_is_done_again(room: Room) -> None:
@@ -245,6 +248,8 @@ async def test_what_cannot_be_studied_is_refused(room: Room) -> None:
         {"grid": (("ema_period", ()),)},
         {"days": 400_000},
         {"interval": 10**6},
+        {"council": "strict"},
+        {"council": "rules", "kind": "walkforward", "folds": 3},
     )
     for change in impossible:
         with pytest.raises(BadInput):
@@ -441,7 +446,12 @@ VALUES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "change", [{}, {"kind": "optimize", "grid": (("adx_min", (15.0, 20.0)), ("ema_period", (100, 200)))}]
+    "change",
+    [
+        {},
+        {"kind": "optimize", "grid": (("adx_min", (15.0, 20.0)), ("ema_period", (100, 200)))},
+        {"council": "rules", "limits": {"losing_streak": 3}},
+    ],
 )
 async def test_the_real_laboratory_says_what_is_said_without_a_process(tmp_path: Path, change: dict[str, Any]) -> None:
     """The same finding, a picture and a workbook; nothing is left of a search that came to its end."""

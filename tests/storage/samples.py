@@ -136,6 +136,97 @@ def closed(verdict_id: int | None = 1, *, pnl: str = "17.30") -> events.TradeClo
     )
 
 
+def proposed(number: int = 1, *, council: str = "strict") -> events.CandidateProposed:
+    """The candidate of `verdict`, before the council."""
+    told = verdict(number)
+    same = (name for name in events.CandidateProposed.__dataclass_fields__ if name != "council")
+    return events.CandidateProposed(**{name: getattr(told, name) for name in same}, council=council)
+
+
+def model_call(attempt: int = 1, *, status: str = "OK", cost: str = "0.000123", key: str = "ab12") -> events.ModelCall:
+    """One request of 1.25 s; its answer has half a surrogate pair in it."""
+    return events.ModelCall(
+        attempt=attempt,
+        repair=False,
+        status=status,
+        code=200,
+        finish="stop",
+        raw='{"signal": "LONG \ud800"}',
+        problem="" if status == "OK" else "it went wrong",
+        latency_ms=1250,
+        bytes_in=9_000,
+        bytes_out=700,
+        tokens_in=2_100,
+        tokens_out=None if status == "TIMEOUT" else 160,
+        cost_usd=Decimal(cost),
+        key=key,
+    )
+
+
+def agent_answer(agent: str = "quant", vote: str = "LONG", *, status: str = "OK", **fields: Any) -> events.AgentAnswer:
+    """An answer as it is shown; one that failed has no vote."""
+    good = status == "OK"
+    return events.AgentAnswer(
+        agent=agent, status=status, vote=vote if good else "", p_win=0.6 if good else None, text="because", **fields
+    )
+
+
+def answered(
+    number: int | None = 1,
+    answer: events.AgentAnswer | None = None,
+    *calls: events.ModelCall,
+    council: str = "strict",
+    twin: bool = False,
+) -> events.AgentAnswered:
+    """An agent that was asked about the candidate of `verdict`."""
+    said = events.Testimony(
+        answer=answer or agent_answer(),
+        provider="huggingface",
+        model="deepseek-ai/DeepSeek-V3.1:fireworks-ai",
+        prompt="quant/v001",
+        prompt_hash="aa" * 32,
+        schema_hash="bb" * 32,
+        packet='{"rsi":61.5}',
+        calls=calls,
+        twin=twin,
+    )
+    return events.AgentAnswered(
+        at=START, verdict_id=number, symbol="BTCUSDT", side=Side.LONG, council=council, said=said
+    )
+
+
+def opinion(number: int = 1, *answers: events.AgentAnswer, size: float = 0.0) -> events.OpinionReached:
+    """What the models would have decided on the candidate of `verdict`: so much of the base size."""
+    return events.OpinionReached(
+        at=START,
+        verdict_id=number,
+        symbol="BTCUSDT",
+        side=Side.LONG,
+        council="strict",
+        approved=size > 0,
+        size_modifier=size,
+        reasons=("because",),
+        answers=answers,
+    )
+
+
+def shadow_ended(number: int = 1, *, r: float | None = 1.5, ended: str = "trailing") -> events.ShadowEnded:
+    """How the candidate of `verdict` would have ended; `r` None: it never filled."""
+    traded: dict[str, Any] = {}
+    if r is not None:
+        traded = {"entry_time": START, "exit_time": START + timedelta(hours=8), "exit_price": 64550.25, "best_r": 2.25}
+    return events.ShadowEnded(
+        at=START + timedelta(hours=12),
+        verdict_id=number,
+        symbol="BTCUSDT",
+        side=Side.LONG,
+        signal_time=START - timedelta(hours=4),
+        ended="unfilled" if r is None and ended == "trailing" else ended,
+        r=r,
+        **traded,
+    )
+
+
 def marked(number: int = 0, *, exposed: bool = False) -> events.EquityMarked:
     """The mark of close number `number`."""
     at = START + timedelta(hours=4 * number)

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage import reports
-from storage.reports import Funnel, Period, Result, Score, Scoreboard, Totals
+from storage.reports import Funnel, Period, Totals
 from tests.storage import samples
-from trading.events import AgentAnswer, TradeClosed
-from trading.model import ExitReason, Side
+from trading.events import TradeClosed
+from trading.model import ExitReason
 from trading.portfolio import Results
 
 AMOUNTS = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30)
@@ -156,63 +156,6 @@ def test_the_drawdown_is_the_deepest_of_all_falls(values: list[float], start: fl
     whole = ([start] if start is not None else []) + values
     falls = [(max(whole[: place + 1]) - value) / max(whole[: place + 1]) for place, value in enumerate(whole)]
     assert reports.drawdown(np.array(values), start) == pytest.approx(max(falls))
-
-
-def test_the_brier_score() -> None:
-    """The mean squared miss; None without a forecast."""
-    assert reports.brier([]) is None
-    assert reports.brier([(1.0, True), (0.0, False)]) == 0.0
-    assert reports.brier([(0.5, True), (0.5, False)]) == 0.25
-    assert reports.brier([(0.8, True), (0.6, False)]) == pytest.approx((0.04 + 0.36) / 2)
-
-
-def an_answer(agent: str = "quant", vote: str = "LONG", status: str = "OK", p_win: float | None = 0.6) -> AgentAnswer:
-    return AgentAnswer(agent=agent, status=status, vote=vote, p_win=p_win, text="")
-
-
-@pytest.mark.parametrize(
-    ("answer", "side", "wanted"),
-    [
-        (an_answer(vote="LONG"), Side.LONG, "for"),
-        (an_answer(vote="LONG"), Side.SHORT, "against"),
-        (an_answer(vote="NEUTRAL"), Side.SHORT, "neutral"),
-        (an_answer("strategist", "BEARISH"), Side.SHORT, "for"),
-        (an_answer("strategist", "BEARISH"), Side.LONG, "against"),
-        (an_answer("strategist", "CHOPPY"), Side.LONG, "neutral"),
-        (an_answer("risk_manager", "APPROVED"), Side.SHORT, "for"),
-        (an_answer("risk_manager", "REJECTED"), Side.SHORT, "against"),
-        (an_answer("quant", "BUY"), Side.LONG, "against"),
-        (an_answer("newcomer", "LONG"), Side.LONG, "for"),
-        (an_answer(vote="LONG", status="TIMEOUT"), Side.LONG, "failed"),
-        (an_answer(vote="", status="ABSTAIN", p_win=None), Side.LONG, "failed"),
-    ],
-)
-def test_where_an_answer_stands(answer: AgentAnswer, side: Side, wanted: str) -> None:
-    """For, against, neutral, or no answer at all; nothing is taken for a vote that is none."""
-    assert reports.stance(answer, side) == wanted
-
-
-def test_an_agent_s_record() -> None:
-    """Votes, the share of failures, and Brier over the trades that have a result."""
-    score = Score()
-    assert (score.failed_rate, score.brier) == (None, None)
-    score.add(an_answer(p_win=0.8), Side.LONG, True)
-    score.add(an_answer(p_win=0.6), Side.LONG, False)
-    score.add(an_answer(p_win=0.9), Side.SHORT, None)
-    score.add(an_answer(status="TIMEOUT", p_win=0.9), Side.LONG, True)
-    assert score.stances == {"for": 2, "against": 1, "neutral": 0, "failed": 1}
-    assert (score.answers, score.failed_rate, score.failures) == (4, 0.25, {"TIMEOUT": 1})
-    assert score.brier == pytest.approx((0.04 + 0.36) / 2)
-    assert len(score.forecasts) == 2
-
-
-def test_the_scoreboard_knows_results_of_approved_trades_only() -> None:
-    """A result under the number of a rejected decision is nobody's."""
-    board = Scoreboard({1: Result(won=True, r=1.9), 2: Result(won=False, r=-1.0)})
-    for number, approved in ((1, True), (2, False), (3, True), (4, False)):
-        board.add(dataclasses.replace(samples.verdict(number, approved=approved), answers=(an_answer(),)))
-    assert (board.decisions, board.approved, board.gates) == (4, [1.9], {"council": 2})
-    assert board.agents["quant"].forecasts == [(0.6, True)]
 
 
 def test_the_funnel_adds_up() -> None:

@@ -46,7 +46,7 @@ from trading.model import (
 )
 from trading.parameters import AccountTerms, TradeRules
 from trading.portfolio import Book
-from trading.ports import BarsClosed, Brief, Broker, Council, Deliberation, Journal, MarketData, Recorded
+from trading.ports import BarsClosed, Brief, Broker, Council, Deliberation, Journal, MarketData, Recorded, Witness
 from trading.risk import Approved, Sized
 from trading.signals import Reading, SignalSource
 from trading.trader import Looks, QueueInbox, Trader, load_book
@@ -173,12 +173,13 @@ class SaysAlways:
     """A council with one opinion."""
 
     mode = "off"
+    debates = False
 
     def __init__(self, ruling: Deliberation | None = None) -> None:
         self.ruling = ruling or Deliberation(approved=True, size_multiplier=1.0, reasons=())
         self.asked: list[Brief] = []
 
-    async def deliberate(self, brief: Brief) -> Deliberation:
+    async def deliberate(self, brief: Brief, witness: Witness) -> Deliberation:
         """The same answer every time."""
         self.asked.append(brief)
         return self.ruling

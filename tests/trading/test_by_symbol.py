@@ -12,6 +12,7 @@ from tests.trading.rig import random_series
 from trading.council.by_symbol import CouncilBySymbol
 from trading.council.packet import WINDOW, PacketTerms
 from trading.council.rules import NoCouncil, RulesCouncil
+from trading.hearing import Minutes
 from trading.ports import Brief
 from trading.signals import BySymbol, RollingWindow, WholeSeries
 from trading.strategy import Strategy
@@ -75,7 +76,7 @@ async def test_a_proposal_goes_to_the_council_of_its_symbol() -> None:
         asked = dataclasses.replace(asked, signal_time=window.candle(len(window) - 1).open_time)
         mine = dataclasses.replace(window, symbol=symbol)
         brief = Brief(window=mine, proposal=asked, account=account())
-        said[symbol] = await both.deliberate(brief)
+        said[symbol] = await both.deliberate(brief, Minutes())
         assert said[symbol] == RulesCouncil(each).verdict(brief)
     assert [answer.p_win for answer in said[BTC].answers] != [answer.p_win for answer in said[ETH].answers]
     assert CouncilBySymbol({BTC: NoCouncil()}).mode == "off"

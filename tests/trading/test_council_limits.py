@@ -30,7 +30,7 @@ from trading.events import VerdictReached
 from trading.model import Purpose
 from trading.parameters import TradeRules
 from trading.portfolio import Book
-from trading.ports import Brief, Deliberation
+from trading.ports import Brief, Deliberation, Witness
 from trading.signals import RollingWindow
 from trading.strategy.ema_trend import EmaTrend, EmaTrendParameters
 
@@ -41,11 +41,12 @@ class Hostile:
     """Says anything at all."""
 
     mode = "hostile"
+    debates = False
 
     def __init__(self, approved: Any, size: Any) -> None:
         self._ruling = Deliberation(approved=approved, size_multiplier=size, reasons=("because I say so",))
 
-    async def deliberate(self, brief: Brief) -> Deliberation:
+    async def deliberate(self, brief: Brief, witness: Witness) -> Deliberation:
         """Approved, with a size of its own."""
         return self._ruling
 
@@ -54,11 +55,12 @@ class Nonsense:
     """Answers with something that is no ruling, or not at all."""
 
     mode = "nonsense"
+    debates = False
 
     def __init__(self, answer: Any) -> None:
         self._answer = answer
 
-    async def deliberate(self, brief: Brief) -> Deliberation:
+    async def deliberate(self, brief: Brief, witness: Witness) -> Deliberation:
         """Not a ruling."""
         if isinstance(self._answer, Exception):
             raise self._answer
@@ -145,12 +147,12 @@ async def test_a_verdict_shows_the_size_that_was_used(size: float) -> None:
 class Vandal(SaysAlways):
     """Approves, and scribbles over the bars that it was shown."""
 
-    async def deliberate(self, brief: Brief) -> Deliberation:
+    async def deliberate(self, brief: Brief, witness: Witness) -> Deliberation:
         """Overwrite whatever can be written."""
         for column in (brief.window.close, brief.window.high, brief.window.low, brief.window.volume):
             with contextlib.suppress(ValueError):
                 column[:] = column[::-1].copy()
-        return await super().deliberate(brief)
+        return await super().deliberate(brief, witness)
 
 
 async def test_a_council_cannot_change_the_bars_of_others() -> None:

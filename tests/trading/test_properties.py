@@ -207,7 +207,7 @@ async def test_a_proposal_lies_on_the_tick_and_on_its_sides(
         close=close,
         volume=1.0,
     )
-    proposal = propose(session.desk, shaped, r, side)
+    proposal = propose(session.desk.rules, session.desk.instruments[shaped.symbol], shaped, r, side)
     half = Fraction(5001, 100_000)
     entry = Fraction(proposal.entry)
     assert abs(entry - Fraction(close) * (1 - side.sign * Fraction(offset))) <= half

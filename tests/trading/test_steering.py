@@ -78,7 +78,7 @@ from trading.model import (
 from trading.orders import OrderState
 from trading.parameters import TradeRules
 from trading.portfolio import Book
-from trading.ports import BarsClosed, Brief, Deliberation, FeedEnded, Inbound
+from trading.ports import BarsClosed, Brief, Deliberation, FeedEnded, Inbound, Witness
 from trading.reconcile import diff
 from trading.risk import Approved
 from trading.signals import Reading, RollingWindow, WholeSeries
@@ -1020,7 +1020,7 @@ def retuned(session: Session) -> Retune:
     """Parts as a composition root makes them: rules by name, and the scripted strategy as it stands."""
     ground = session.world.stage.rules
 
-    async def retune(values: Mapping[str, float]) -> Tuned:
+    async def retune(values: Mapping[str, float], mode: str) -> Tuned:
         changes = {name: int(value) if float(value).is_integer() else value for name, value in values.items()}
         if unknown := set(changes) - set(ground.names()):
             raise BadInput(f"{min(unknown)} is no setting that can be changed")
@@ -1080,7 +1080,7 @@ async def test_settings_wait_for_an_exchange_that_is_away() -> None:
     """The window of history cannot be had: said so, and nothing has changed."""
 
     def away(session: Session) -> Retune:
-        async def retune(values: Mapping[str, float]) -> Tuned:
+        async def retune(values: Mapping[str, float], mode: str) -> Tuned:
             raise Transient("the exchange cannot be reached")
 
         return retune
@@ -1118,7 +1118,7 @@ def with_history(strategy: EmaTrend, *, short: int = 0) -> Any:
     """A port that makes a new window from the exchange's history, `short` bars short."""
 
     def port(session: Session) -> Retune:
-        async def retune(values: Mapping[str, float]) -> Tuned:
+        async def retune(values: Mapping[str, float], mode: str) -> Tuned:
             desk = session.desk
             last = desk.book.last_close
             known = []
@@ -1301,13 +1301,14 @@ class Ponders:
     """A council that deliberates until it is told to stop, and takes its time even then."""
 
     mode = "slow"
+    debates = False
 
     def __init__(self, stubborn: float = 0.0) -> None:
         self.asked = asyncio.Event()
         self.stopped = False
         self._stubborn = stubborn
 
-    async def deliberate(self, brief: Brief) -> Deliberation:
+    async def deliberate(self, brief: Brief, witness: Witness) -> Deliberation:
         """For ever."""
         self.asked.set()
         try:
@@ -1363,7 +1364,7 @@ async def test_a_council_is_not_even_asked_while_something_urgent_waits() -> Non
 class Considers(Ponders):
     """A council that takes a moment."""
 
-    async def deliberate(self, brief: Brief) -> Deliberation:
+    async def deliberate(self, brief: Brief, witness: Witness) -> Deliberation:
         """Yes."""
         await asyncio.sleep(0.01)
         return Deliberation(approved=True, size_multiplier=1.0, reasons=())

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trading.council.schemas import (
+    A,
     Answer,
     Bias,
     Decision,
@@ -107,7 +108,7 @@ def _case(evidence: tuple[Evidence, ...]) -> str:
 def quant_card(reply: Reply[QuantAnswer]) -> AgentAnswer:
     """The Quant's answer as it is stored and shown."""
     if (answer := reply.answer) is None:
-        return _unanswered(QUANT, reply.status, reply.problem)
+        return unanswered(QUANT, reply)
     return AgentAnswer(
         agent=QUANT,
         status=reply.status,
@@ -122,7 +123,7 @@ def quant_card(reply: Reply[QuantAnswer]) -> AgentAnswer:
 def strategist_card(reply: Reply[StrategistAnswer]) -> AgentAnswer:
     """The Strategist's answer as it is stored and shown."""
     if (answer := reply.answer) is None:
-        return _unanswered(STRATEGIST, reply.status, reply.problem)
+        return unanswered(STRATEGIST, reply)
     return AgentAnswer(
         agent=STRATEGIST,
         status=reply.status,
@@ -141,7 +142,7 @@ def strategist_card(reply: Reply[StrategistAnswer]) -> AgentAnswer:
 def risk_manager_card(reply: Reply[RiskManagerAnswer]) -> AgentAnswer:
     """The Risk Manager's answer as it is stored and shown."""
     if (answer := reply.answer) is None:
-        return _unanswered(RISK_MANAGER, reply.status, reply.problem)
+        return unanswered(RISK_MANAGER, reply)
     return AgentAnswer(
         agent=RISK_MANAGER,
         status=reply.status,
@@ -157,8 +158,9 @@ def risk_manager_card(reply: Reply[RiskManagerAnswer]) -> AgentAnswer:
     )
 
 
-def _unanswered(agent: str, status: Status, problem: str) -> AgentAnswer:
-    return AgentAnswer(agent=agent, status=status, vote="", p_win=None, text=problem)
+def unanswered(agent: str, reply: Reply[A]) -> AgentAnswer:
+    """An agent without an answer, as it is stored and shown: why not."""
+    return AgentAnswer(agent=agent, status=reply.status, vote="", p_win=None, text=reply.problem)
 
 
 def _argument(evidence: tuple[Evidence, ...]) -> str:

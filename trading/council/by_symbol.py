@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trading.ports import Brief, Council, Deliberation
+from trading.ports import Brief, Council, Deliberation, Witness
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,11 @@ class CouncilBySymbol:
         """The name in verdicts."""
         return next(iter(self.councils.values())).mode
 
-    async def deliberate(self, brief: Brief) -> Deliberation:
+    @property
+    def debates(self) -> bool:
+        """Do they take their time?"""
+        return next(iter(self.councils.values())).debates
+
+    async def deliberate(self, brief: Brief, witness: Witness) -> Deliberation:
         """The verdict of the council of the proposal's symbol."""
-        return await self.councils[brief.proposal.symbol].deliberate(brief)
+        return await self.councils[brief.proposal.symbol].deliberate(brief, witness)

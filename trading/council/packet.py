@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING
@@ -39,6 +40,8 @@ from trading.ports import Brief
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+    from trading.strategy import Strategy
 
 WINDOW = 600
 DECIMALS = 3
@@ -99,6 +102,18 @@ class PacketTerms:
     base_rate: float = 0.22
     knife_lookback: int = 3
     knife_atr: float = 3.0
+
+    @classmethod
+    def of(cls, strategy: Strategy, values: Mapping[str, float]) -> PacketTerms:
+        """What is told of a strategy; `values` are all parameters it trades by, by name."""
+        usual = cls()
+        return cls(
+            trend_period=int(values.get("ema_period", usual.trend_period)),
+            horizon_bars=getattr(strategy, "horizon_bars", usual.horizon_bars),
+            base_rate=getattr(strategy, "base_rate", usual.base_rate),
+            knife_lookback=int(values.get("knife_lookback", usual.knife_lookback)),
+            knife_atr=float(values.get("knife_atr", usual.knife_atr)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

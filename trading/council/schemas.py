@@ -76,8 +76,9 @@ class Decision(StrEnum):
 
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Sentence = Annotated[str, StringConstraints(min_length=1, max_length=300)]
-Prose = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+# Three answers together stay under 5 kB whatever they say.
+Sentence = Annotated[str, StringConstraints(min_length=1, max_length=160)]
+Prose = Annotated[str, StringConstraints(min_length=1, max_length=400)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 

@@ -1,0 +1,227 @@
+"""Every candidate that candle files hold, and what became of it: what a council is graded on.
+
+Each edge of the strategy is a candidate, also one that a running account would have had no room for, and one on a
+knife bar (`knife` says so: there the guards in code reject it before any council). It is put as the cycle would put it
+on a flat and healthy account, and followed to its end by `trading.shadows`, on its own.
+
+Candidates are made when they are asked for: a window of bars is a view on its series, so that memory grows with the
+bars and not with the candidates.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+
+from trading.council.packet import WINDOW
+from trading.cycle import propose
+from trading.events import AgentAnswer, ShadowEnded, Testimony
+from trading.grades import Ballot, Judged
+from trading.model import MILLISECOND, AccountFacts, BoolArray, CandleSeries, Instrument, Proposal, Side, exact, millis
+from trading.parameters import AccountTerms, TradeRules
+from trading.ports import Brief, Council, Deliberation
+from trading.shadows import Shadow, follow
+from trading.strategy import Signals, Strategy, evaluate
+
+AT_ONCE: Final = 64  # bars turned into values together while one candidate is followed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """One candle file as its candidates see it: the bars, the strategy on them, and the terms of trade."""
+
+    series: CandleSeries
+    strategy: Strategy
+    rules: TradeRules
+    terms: AccountTerms
+    instrument: Instrument
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """What a council is asked, and how it ended; `outcome` is None while it has not, at the end of the bars.
+
+    `number` counts from 1 in the order of time; `knife`: the bar is one on which its side must not be entered.
+    """
+
+    number: int
+    brief: Brief
+    knife: bool
+    outcome: ShadowEnded | None
+
+    @property
+    def at(self) -> datetime:
+        """When it is decided on: the close of its bar."""
+        return self.brief.proposal.signal_time + self.brief.proposal.interval
+
+
+def candidates(tracks: Iterable[Track]) -> Iterator[Candidate]:
+    """The candidates of all files in the order of their closes; at one close, in the order of the files."""
+    merged = heapq.merge(*(_edges(track) for track in tracks), key=lambda edge: edge.at)
+    for number, edge in enumerate(merged, 1):
+        yield edge.candidate(number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Edge:
+    """A row of a file on which the strategy wants in."""
+
+    track: Track
+    signals: Signals
+    row: int
+
+    @property
+    def at(self) -> int:
+        """The close of its bar, ms UTC: where files of different bar lengths meet."""
+        series = self.track.series
+        return int(series.timestamp[self.row]) + series.interval // MILLISECOND
+
+    def candidate(self, number: int) -> Candidate:
+        track, side = self.track, Side.LONG if self.signals.side[self.row] > 0 else Side.SHORT
+        candle, distance = track.series.candle(self.row), float(self.signals.stop_distance[self.row])
+        proposal = propose(track.rules, track.instrument, candle, distance, side)
+        hazard, exits = _of_side(self.signals, side)
+        window = track.series.between(self.row + 1 - WINDOW, self.row + 1).locked()
+        return Candidate(
+            number=number,
+            brief=Brief(window=window, proposal=proposal, account=flat_account(track, proposal.close)),
+            knife=bool(hazard[self.row]),
+            outcome=followed(track, proposal, self.row, exits, number),
+        )
+
+
+def _edges(track: Track) -> Iterator[_Edge]:
+    signals = evaluate(track.strategy, track.series)
+    measured = (signals.stop_distance > 0) & np.isfinite(signals.stop_distance)  # else there is no order
+    for row in np.flatnonzero((signals.side != 0) & measured).tolist():
+        yield _Edge(track=track, signals=signals, row=row)
+
+
+def _of_side(signals: Signals, side: Side) -> tuple[BoolArray, BoolArray]:
+    """The knife against entries on a side, and its exits."""
+    if side is Side.LONG:
+        return signals.hazard_long, signals.exit_long
+    return signals.hazard_short, signals.exit_short
+
+
+def flat_account(track: Track, close: float) -> AccountFacts:
+    """An account that has just been opened, at a close: nothing open, nothing lost, the data fresh."""
+    equity = exact(track.terms.initial_equity)
+    return AccountFacts(
+        equity=equity,
+        initial_equity=equity,
+        day_r=0.0,
+        week_r=0.0,
+        drawdown=0.0,
+        losing_streak=0,
+        bars_since_loss=None,
+        open_risk=0.0,
+        open_positions=0,
+        spread=float(track.instrument.tick_size),
+        slippage=track.terms.slippage * close,
+        funding_rate=track.terms.funding_rate,
+        data_age_bars=0.0,
+    )
+
+
+def followed(track: Track, proposal: Proposal, row: int, exits: BoolArray, number: int) -> ShadowEnded | None:
+    """How a proposal made at the close of a row ended; None where the bars end before it does."""
+    shadow = Shadow(
+        verdict_id=number,
+        symbol=proposal.symbol,
+        side=proposal.side,
+        signal_time=proposal.signal_time,
+        interval=proposal.interval,
+        entry=proposal.entry,
+        stop=proposal.stop,
+        take_profit=proposal.take_profit,
+        r_distance=proposal.r_distance,
+        seen=proposal.signal_time,
+        trailed=proposal.stop,
+    )
+    for later, candle in enumerate(track.series.candles(row + 1, AT_ONCE), row + 1):
+        out = bool(exits[later])
+        if end := follow(shadow, candle, out, rules=track.rules, terms=track.terms, instrument=track.instrument):
+            return end
+    return None
+
+
+# What a council says of them
+
+
+async def judge(
+    asked: Iterable[Candidate], council: Council, *, others: Mapping[str, Council] | None = None
+) -> list[Judged]:
+    """Ask a council about every candidate, one after the other, and the others about the same ones.
+
+    `others` are councils by the name that their weights get. What the council itself says that others think is told
+    under their names, too; what models conclude after their council has answered is not waited for.
+    """
+    rows = []
+    for candidate in asked:
+        hearing, weights = Hearing(), {}
+        ruling = await council.deliberate(candidate.brief, hearing)
+        for name, other in (others or {}).items():
+            weights[name] = weight_of(await other.deliberate(candidate.brief, Hearing()))
+        rows.append(judged(candidate, council.mode, ruling, hearing, weights))
+    return rows
+
+
+@dataclass(slots=True)
+class Hearing:
+    """A `Witness` that keeps what is said about one candidate."""
+
+    said: list[Testimony] = field(default_factory=list)
+    conclusions: dict[str, Deliberation] = field(default_factory=dict)
+
+    def heard(self, said: Testimony) -> None:
+        """One agent has been asked."""
+        self.said.append(said)
+
+    def concluded(self, council: str, ruling: Deliberation) -> None:
+        """What the models would have decided."""
+        self.conclusions[council] = ruling
+
+
+def judged(
+    candidate: Candidate, council: str, ruling: Deliberation, hearing: Hearing, others: Mapping[str, float]
+) -> Judged:
+    """A candidate with what was decided on it and what became of it."""
+    proposal, outcome = candidate.brief.proposal, candidate.outcome
+    told = {said.council: said.size_modifier if said.approved else 0.0 for said in ruling.opinions}
+    told |= {name: weight_of(said) for name, said in hearing.conclusions.items()}
+    return Judged(
+        verdict_id=candidate.number,
+        at=millis(candidate.at),
+        symbol=proposal.symbol,
+        side=proposal.side.value,
+        council=council,
+        weight=weight_of(ruling),
+        r=outcome.r if outcome else None,
+        ended=outcome is not None,
+        ballots=tuple(ballot(answer, proposal.side, hearing.said) for answer in ruling.answers),
+        others={**told, **others},
+    )
+
+
+def weight_of(ruling: Deliberation) -> float:
+    """The share of the base size that a council allows."""
+    return ruling.size_multiplier if ruling.approved else 0.0
+
+
+def ballot(answer: AgentAnswer, side: Side, heard: Sequence[Testimony]) -> Ballot:
+    """An agent's answer as a vote on the trade, with what all calls for it took together."""
+    own = [said for said in heard if said.answer.agent == answer.agent]
+    calls = [call for said in own for call in said.calls]
+    return Ballot.of(
+        answer,
+        side,
+        failed=next((said.answer.status for said in own if said.twin), ""),
+        seconds=sum(call.latency_ms for call in calls) / 1000 if calls else None,
+        cost_usd=float(sum(call.cost_usd for call in calls)),
+    )

@@ -1,0 +1,263 @@
+"""A candidate before a council that takes its time: what goes on meanwhile, what ends it, and what is written down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.trading.rig import BTC, FLAT, START, Row, Session, Stage, World, instrument, reading, script, series_of
+from trading import events as ev
+from trading.model import Execution, OrderSide
+from trading.parameters import TradeRules
+from trading.ports import Brief, Deliberation, FeedEnded, Witness
+
+ETH = "ETHUSDT"
+RULES = {BTC: instrument(), ETH: instrument(ETH)}
+TRAILED = TradeRules(entry_offset=0.0, runaway_r=100.0, entry_ttl_bars=2)
+ENTERED: Row = (1000, 1002, 998, 1000)
+AHEAD: Row = (1000, 1045, 999, 1044)
+FOUR_HOURS = timedelta(hours=4)
+
+YES = Deliberation(approved=True, size_multiplier=1.0, reasons=("yes",))
+
+
+def told_by(agent: str) -> ev.Testimony:
+    """What an agent might have said."""
+    answer = ev.AgentAnswer(agent=agent, status="OK", vote="LONG", p_win=0.4, text="a reason")
+    return ev.Testimony(
+        answer=answer,
+        provider="huggingface",
+        model="m",
+        prompt=f"{agent}/v001",
+        prompt_hash="a" * 64,
+        schema_hash="b" * 64,
+        packet="{}",
+    )
+
+
+class Debates:
+    """A council that says one thing at once, and its word when it is let."""
+
+    mode = "strict"
+    debates = True
+
+    def __init__(self, *rulings: Deliberation) -> None:
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+        self.rulings = list(rulings) or [YES]
+        self.cancelled = False
+
+    async def deliberate(self, brief: Brief, witness: Witness) -> Deliberation:
+        """The next ruling, or the last one again."""
+        witness.heard(told_by("quant"))
+        self.asked.set()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        witness.heard(told_by("strategist"))
+        return self.rulings.pop(0) if len(self.rulings) > 1 else self.rulings[0]
+
+
+def two_at_once(bars: int = 6) -> Stage:
+    """A long of ETH that is open from row 2 and trails at row 3, where BTC has its edge."""
+    btc = series_of([FLAT] * bars)
+    eth = series_of([FLAT, FLAT, ENTERED, AHEAD, *[(1044.0, 1046.0, 1043.0, 1044.0)] * (bars - 4)], symbol=ETH)
+    said = script({3: reading(1)}, btc) | script({1: reading(1)}, eth)
+    return Stage(series=[btc, eth], said=said, rules=TRAILED, instruments=RULES)
+
+
+def one_edge(bars: int = 6) -> Stage:
+    """BTC has its edge at row 1."""
+    series = series_of([FLAT] * bars)
+    return Stage(series=[series], said=script({1: reading(1)}, series), rules=TRAILED)
+
+
+async def until(world: World, met: Callable[[], Awaitable[bool]]) -> None:
+    """Returns once a condition holds."""
+    async with asyncio.timeout(5):
+        while not await met():
+            await world.journal.grown(len(await world.events()))
+
+
+@contextlib.asynccontextmanager
+async def debating(stage: Stage, council: Debates, **parts: Any) -> Any:
+    """A life in which the council has just been asked."""
+    world = World.of(stage)
+    session = await Session.begin(world, council=council, **parts)
+    running = asyncio.create_task(session.run())
+    try:
+        async with asyncio.timeout(5):
+            await council.asked.wait()
+        yield world, session, running
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_candidate_is_announced_then_heard_then_decided() -> None:
+    """One life of a decision in the journal, in order, at the time of its close."""
+    council = Debates()
+    async with debating(one_edge(), council) as (world, _, running):
+        await until(world, lambda: _has(world, ev.AgentAnswered))
+        assert not await world.said(ev.VerdictReached)
+        council.go.set()
+        await running
+        kinds = (ev.CandidateProposed, ev.AgentAnswered, ev.VerdictReached, ev.OrderIntended)
+        told = await world.said(*kinds)
+    assert [type(event) for event in told] == [kinds[0], kinds[1], kinds[1], kinds[2], kinds[3]]
+    proposed, quant, strategist, verdict, _ = told
+    assert {event.at for event in told} == {START + 2 * FOUR_HOURS}
+    assert {proposed.verdict_id, quant.verdict_id, strategist.verdict_id, verdict.verdict_id} == {1}
+    assert [quant.said.answer.agent, strategist.said.answer.agent] == ["quant", "strategist"]
+    assert (verdict.approved, verdict.debated, verdict.council) == (True, True, "strict")
+    assert (proposed.qty, proposed.entry, proposed.stop) == (verdict.qty, verdict.entry, verdict.stop)
+
+
+async def _has(world: World, kind: type[ev.Event], count: int = 1) -> bool:
+    return len(await world.said(kind)) >= count
+
+
+async def test_what_is_open_is_protected_before_the_council_is_asked() -> None:
+    """The stop of another symbol has moved at this very close, although its turn comes after the hanging one."""
+    council = Debates()
+    async with debating(two_at_once(), council) as (world, session, _):
+        if not await world.said(ev.StopMoved):  # the first edge is ETH's own
+            council.asked.clear()
+            council.go.set()
+            await council.asked.wait()
+            council.go.clear()
+        (moved,) = await world.said(ev.StopMoved)
+        assert moved.symbol == ETH
+        assert moved.new > moved.old
+        assert session.desk.book.holdings[ETH].stop == moved.new
+        assert (await world.said(ev.CandidateProposed))[-1].symbol == BTC
+        assert not [each for each in await world.said(ev.VerdictReached) if each.symbol == BTC]
+
+
+async def test_a_fill_is_booked_while_the_council_deliberates() -> None:
+    """What the exchange reports waits for nobody."""
+    council = Debates()
+    async with debating(one_edge(), council) as (world, session, _):
+        fill = Execution(
+            exec_id="x1",
+            order_id="o1",
+            link_id="",
+            symbol=BTC,
+            side=OrderSide.BUY,
+            qty=Decimal(1),
+            price=Decimal(1000),
+            fee=Decimal("0.1"),
+            maker=True,
+            at=session.clock.now(),
+            funding=True,
+        )
+        session.inbox.put(fill)
+        await until(world, lambda: _has(world, ev.FundingPaid))
+        assert not await world.said(ev.VerdictReached)
+
+
+async def test_the_next_close_supersedes_a_candidate() -> None:
+    """Nobody trades on a bar that is not the last one any more; the close is dealt with at once."""
+    council, stage = Debates(), one_edge()
+    async with debating(stage, council) as (world, session, _):
+        (late,) = stage.closed_between(0, int(stage.series[0].timestamp[3]))[2:3]
+        session.inbox.put(dataclasses.replace(late, late=False))
+        await until(world, lambda: _has(world, ev.VerdictReached))
+        (verdict,) = await world.said(ev.VerdictReached)
+    assert (verdict.approved, verdict.gate) == (False, "superseded")
+    assert verdict.reasons == ("the next bar closed while the council deliberated",)
+    assert council.cancelled
+    assert await world.intents() == []
+
+
+async def test_the_end_of_the_program_does_not_wait() -> None:
+    """Ctrl-C in the middle of a debate: a verdict, and the end."""
+    council = Debates()
+    async with debating(one_edge(), council) as (world, session, running):
+        session.inbox.put(FeedEnded())
+        async with asyncio.timeout(5):
+            await running
+        (verdict,) = await world.said(ev.VerdictReached)
+    assert (verdict.gate, verdict.debated) == ("operator", True)
+
+
+async def test_a_debate_that_a_kill_interrupted_ends_at_the_next_start() -> None:
+    """One verdict for every candidate, and the card does not hang for ever."""
+    council, stage = Debates(), one_edge()
+    async with debating(stage, council) as (world, _, running):
+        await until(world, lambda: _has(world, ev.CandidateProposed))
+        running.cancel()
+    again = Debates()
+    again.go.set()
+    session = await Session.begin(world, council=again)
+    await session.run()
+    (verdict,) = await world.said(ev.VerdictReached)
+    assert (verdict.approved, verdict.gate, verdict.verdict_id) == (False, "operator", 1)
+    assert verdict.reasons == ("the program ended while the council deliberated",)
+    assert [dropped.reason for dropped in await world.said(ev.EdgeDropped)] == ["decided"]
+    assert session.desk.book.debated == {}
+
+
+async def test_agents_that_do_not_answer_are_told_once_and_their_recovery_once() -> None:
+    """Four candidates: well, failing, failing, well."""
+    answers = (ev.AgentAnswer(agent="quant", status="OK", vote="LONG", p_win=0.5, text="x"),)
+    well = Deliberation(approved=False, size_multiplier=0.0, reasons=("no",), answers=answers)
+    ill = dataclasses.replace(well, failed={"quant": "TIMEOUT (8 s)"})
+    series = series_of([FLAT] * 12)
+    stage = Stage(series=[series], said=script({row: reading(1) for row in (1, 3, 5, 7)}, series), rules=TRAILED)
+    council = Debates(well, ill, ill, well)
+    council.go.set()
+    world = World.of(stage)
+    await (await Session.begin(world, council=council)).run()
+    told = await world.said(ev.CouncilImpaired, ev.CouncilRecovered)
+    assert [type(event) for event in told] == [ev.CouncilImpaired, ev.CouncilRecovered]
+    assert told[0].agents == ("quant",)
+    assert "TIMEOUT" in told[0].text
+    assert "every candidate is rejected" in told[0].text
+
+
+async def test_alerts_of_the_keys_are_told_once() -> None:
+    """A key that is no good any more is somebody's business, but not at every candidate."""
+    ruling = Deliberation(approved=False, size_multiplier=0.0, reasons=("no",), alerts=("a key was refused",))
+    series = series_of([FLAT] * 8)
+    stage = Stage(series=[series], said=script({row: reading(1) for row in (1, 3, 5)}, series), rules=TRAILED)
+    council = Debates(ruling)
+    council.go.set()
+    world = World.of(stage)
+    await (await Session.begin(world, council=council)).run()
+    assert [alert.text for alert in await world.said(ev.AlertRaised)] == ["a key was refused"]
+
+
+async def test_a_limit_that_is_reached_meanwhile_is_the_last_word() -> None:
+    """The pause of another hand, a stop that was hit: what has happened meanwhile counts before the order leaves."""
+    council = Debates()
+    async with debating(one_edge(), council) as (world, session, running):
+        session.desk.blocked[BTC] = "something is not clear"
+        council.go.set()
+        await running
+        (verdict,) = await world.said(ev.VerdictReached)
+    assert (verdict.approved, verdict.gate) == (False, "guard")
+    assert verdict.reasons == ("while the council deliberated: blocked",)
+
+
+async def test_rejected_candidates_are_followed_to_their_end() -> None:
+    """What a veto has cost or spared is in the journal."""
+    no = Deliberation(approved=False, size_multiplier=0.0, reasons=("no",))
+    series = series_of([FLAT, FLAT, ENTERED, *[(1000.0, 1001.0, 999.0, 1000.0)] * 10, *[(1000.0, 1001, 970, 975)] * 3])
+    stage = Stage(series=[series], said=script({1: reading(1)}, series), rules=TRAILED)
+    council = Debates(no)
+    council.go.set()
+    world = World.of(stage)
+    await (await Session.begin(world, council=council)).run()
+    (ended,) = await world.said(ev.ShadowEnded)
+    assert (ended.verdict_id, ended.ended, ended.exit_time) == (1, "stop", START + 13 * FOUR_HOURS)
+    assert ended.r == pytest.approx(-1.0)
+    assert await world.trades() == []

@@ -1,0 +1,197 @@
+"""How good a council is: what is asked of the laboratory and what it answers, as plain data.
+
+Everything is in R after fees, slippage and funding, of candidates that were each followed on their own by the
+strategy's rules (`trading.shadows`), approved or not: so every arm is judged on the same list. Whatever is undefined
+(nothing approved, nothing ended) is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+from trading.council.aggregate import FOR_SIDE
+from trading.council.schemas import Bias, Decision, Status, Vote
+from trading.events import AgentAnswer
+from trading.model import Side
+from trading.pictures import Theme
+
+Word = Literal["helps", "hurts", "insufficient evidence"]
+STATUSES: Final = ("OK", "ABSTAIN", "INVALID", "TIMEOUT", "QUOTA", "ERROR", "SKIPPED_BUDGET")
+
+
+def stance(answer: AgentAnswer, side: Side) -> int:
+    """+1 for a trade on that side, -1 against it, 0 for neither and where there is no answer.
+
+    What is no vote for it and not neutral is against it.
+    """
+    if answer.status.upper() != Status.OK:
+        return 0
+    if answer.vote in (*FOR_SIDE[side], Decision.APPROVED):
+        return 1
+    return 0 if answer.vote in (Vote.NEUTRAL, Bias.CHOPPY) else -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ballot:
+    """What one agent said of one candidate. `stance`: +1 for the trade, -1 against it, 0 neither or no answer.
+
+    `seconds` and `cost_usd` are of all calls together; a rules twin has neither.
+    """
+
+    agent: str
+    status: str
+    stance: int
+    p_win: float | None
+    seconds: float | None = None
+    cost_usd: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        answer: AgentAnswer,
+        side: Side,
+        *,
+        failed: str = "",
+        seconds: float | None = None,
+        cost_usd: float = 0.0,
+    ) -> Ballot:
+        """An agent's word. Where a twin stood in for its model, which `failed`, the twin's vote is not its own."""
+        return cls(
+            agent=answer.agent,
+            status=failed or str(answer.status),
+            stance=0 if failed else stance(answer, side),
+            p_win=None if failed else answer.p_win,
+            seconds=seconds,
+            cost_usd=cost_usd,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A candidate that a council decided on, and how it ended (`r` None: its entry never filled, or it has not ended).
+
+    `at` is ms UTC of the decision. `weight` is the share of the base size that was allowed, 0 when rejected.
+    `others` are the weights that other councils gave it, by name.
+    """
+
+    verdict_id: int
+    at: int
+    symbol: str
+    side: str
+    council: str
+    weight: float
+    r: float | None
+    ended: bool
+    ballots: tuple[Ballot, ...] = ()
+    others: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A 95 % interval of a moving block bootstrap."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One way of deciding on the same candidates: `off`, `rules`, the models, without one agent, vetoing at random.
+
+    approved, vetoed: candidates that ended, by what the arm made of them (a shrunk one is approved). mean_*: mean R at
+    full size. total: sum of weight times R, what the arm would have earned. edge: R for each candidate that the arm
+    earned more than vetoing at random at the same rate would have, with its interval.
+    """
+
+    name: str
+    approved: int
+    vetoed: int
+    weight: float
+    mean_approved: float | None
+    mean_vetoed: float | None
+    total: float
+    edge: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """A bin of stated probabilities: how many, what was stated on average, and how often it came true."""
+
+    low: float
+    high: float
+    count: int
+    stated: float
+    won: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentGrade:
+    """One agent. brier: of its stated probabilities of a win, 0 is perfect; skill: 1 - Brier / that of the base rate
+    alone, at most 0 for one who knows nothing. seconds: median and 95th percentile. proposed_weight: what its track
+    record would earn it, 0 to 1; never applied by itself."""
+
+    agent: str
+    asked: int
+    statuses: Mapping[str, int]
+    votes: Mapping[str, int]
+    scored: int
+    brier: float | None
+    skill: float | None
+    skill_interval: Interval | None
+    bins: tuple[Bin, ...]
+    seconds: tuple[float, float] | None
+    cost_usd: float
+    proposed_weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grade:
+    """How good a council is. `arms` begins with the council itself, then `off`, then the others.
+
+    ended: candidates with an outcome in R, of `candidates`. avoided: R of losers it vetoed or shrank, times what was
+    taken off; missed: the same of winners; both positive. random: the share of random vetoes at the same rate that
+    earned at least as much. needed: about how many ended candidates it takes to know, None when `word` is not
+    insufficient evidence or it cannot be said. days: from the first to the last decision.
+    """
+
+    council: str
+    word: Word
+    reason: str
+    needed: int | None
+    candidates: int
+    ended: int
+    unfilled: int
+    waiting: int
+    base_rate: float | None
+    avoided: float
+    missed: float
+    random: float | None
+    arms: tuple[Arm, ...]
+    agents: tuple[AgentGrade, ...]
+    cost_usd: float
+    cost_per_decision: float
+    cost_per_month: float | None
+    first: int
+    last: int
+    days: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """A grade with its files: the chart (PNG) and the workbook (xlsx)."""
+
+    grade: Grade
+    chart: bytes
+    workbook: bytes
+    workbook_name: str
+
+
+class Grader(Protocol):
+    """Grades, away from the event loop."""
+
+    async def grade(self, rows: Sequence[Judged], title: str, theme: Theme) -> Graded:
+        """The grade of a council with its chart and its workbook; `BadInput` when no candidate is given."""
+        ...

@@ -1,0 +1,156 @@
+"""Tokens and dollars a day: reserved before a call, settled after it.
+
+A day is a UTC day of wall time. A reservation is spent until it is settled: what a kill leaves open counts in full.
+Amounts are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Context, Decimal
+from typing import Final, Protocol
+
+from trading.errors import ConclaveError
+from trading.model import ZERO
+
+_EXACT: Final = Context(prec=400)  # digits: no sum of amounts is ever rounded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """The most that may be spent in a day; 0 allows only what costs nothing."""
+
+    daily_usd: Decimal
+    daily_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """Tokens (in and out together) and dollars."""
+
+    tokens: int = 0
+    usd: Decimal = ZERO
+
+    def plus(self, tokens: int, usd: Decimal) -> Spent:
+        """The exact sum."""
+        return Spent(tokens=self.tokens + tokens, usd=_EXACT.add(self.usd, usd))
+
+    def within(self, caps: Caps) -> bool:
+        """Not above either cap."""
+        return self.tokens <= caps.daily_tokens and self.usd <= caps.daily_usd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """A day so far, open reservations in full."""
+
+    day: date
+    tokens: int
+    usd: Decimal
+    caps: Caps
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Reservation:
+    """Leave to spend so much on `day`; settled once."""
+
+    day: date
+    tokens: int
+    usd: Decimal
+
+
+class SpendingStore(Protocol):
+    """Where a day's sum survives the process. Each call is one step: nobody else's comes between its parts."""
+
+    async def spent(self, day: date) -> Spent:
+        """The sum of a day; zeros for one on which nothing was spent."""
+        ...
+
+    async def add(self, day: date, tokens: int, usd: Decimal, caps: Caps | None) -> tuple[bool, Spent]:
+        """Add (negative amounts take away), unless the sum would be beyond `caps`: whether it was, and the sum then.
+
+        Committed when it returns. `Transient`: nothing was written.
+        """
+        ...
+
+
+class MemorySpending:
+    """`SpendingStore` for a run that leaves nothing behind."""
+
+    def __init__(self) -> None:
+        self._days: dict[date, Spent] = {}
+
+    async def spent(self, day: date) -> Spent:
+        """The sum of a day."""
+        return self._days.get(day, Spent())
+
+    async def add(self, day: date, tokens: int, usd: Decimal, caps: Caps | None) -> tuple[bool, Spent]:
+        """Add unless it would be too much."""
+        before = self._days.get(day, Spent())
+        after = before.plus(tokens, usd)
+        if caps is not None and not after.within(caps):
+            return False, before
+        self._days[day] = after
+        return True, after
+
+
+class Budget:
+    """Keeps a day's calls under its caps; `wall` is aware UTC."""
+
+    def __init__(self, caps: Caps, store: SpendingStore, wall: Callable[[], datetime]) -> None:
+        if not caps.daily_usd.is_finite() or caps.daily_usd < 0 or caps.daily_tokens < 0:
+            raise ConclaveError(f"a day's caps are amounts of 0 or more, not {caps}")
+        self.caps = caps
+        self._store = store
+        self._wall = wall
+        self._open: set[Reservation] = set()
+        self._known: dict[date, Spent] | None = None  # the newest day's sum, for `spent`
+
+    async def load(self) -> None:
+        """Take up what earlier runs spent today, before `spent` is asked."""
+        today = self._today()
+        self._remember(today, await self._store.spent(today))
+
+    async def reserve(self, tokens: int, usd: Decimal) -> Reservation | None:
+        """Take so much of today's budget; None when not so much is left. Committed when it returns."""
+        _check(tokens, usd)
+        day = self._today()
+        granted, sum_ = await self._store.add(day, tokens, usd, self.caps)
+        self._remember(day, sum_)
+        if not granted:
+            return None
+        reservation = Reservation(day=day, tokens=tokens, usd=usd)
+        self._open.add(reservation)
+        return reservation
+
+    async def settle(self, reservation: Reservation, tokens: int, usd: Decimal) -> None:
+        """What it really came to, on its own day, be it more. A second time changes nothing."""
+        _check(tokens, usd)
+        if reservation not in self._open:
+            return
+        self._open.discard(reservation)
+        more_tokens, more_usd = tokens - reservation.tokens, _EXACT.subtract(usd, reservation.usd)
+        _, sum_ = await self._store.add(reservation.day, more_tokens, more_usd, None)
+        self._remember(reservation.day, sum_)
+
+    def spent(self) -> Spending:
+        """Today so far, as this process last saw it; `ConclaveError` before `load`."""
+        if self._known is None:
+            raise ConclaveError("what was spent is not known before it was loaded")
+        day = self._today()
+        today = self._known.get(day, Spent())
+        return Spending(day=day, tokens=today.tokens, usd=today.usd, caps=self.caps)
+
+    def _today(self) -> date:
+        return self._wall().astimezone(UTC).date()
+
+    def _remember(self, day: date, sum_: Spent) -> None:
+        known = self._known or {}
+        self._known = {each: known[each] for each in known if each == self._today()} | {day: sum_}
+
+
+def _check(tokens: int, usd: Decimal) -> None:
+    if tokens < 0 or not usd.is_finite() or usd < 0:
+        raise ConclaveError(f"{tokens} tokens for {usd} USD cannot be spent")
