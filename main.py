@@ -139,6 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     backtest = commands.add_parser("backtest", help="one strategy over one market's candles, with a verdict")
     study_options(backtest)
+    backtest.add_argument("--council", metavar="MODE", help="rules: with the rules council, beside the strategy alone")
     backtest.set_defaults(action=backtest_command)
 
     optimize = commands.add_parser("optimize", help="a grid search: the best parameters, and how far to believe them")
@@ -588,14 +589,7 @@ def packet_terms(plan: Plan, symbol: str) -> PacketTerms:
     """What the council is told about a symbol's strategy."""
     from trading.council.packet import PacketTerms
 
-    strategy, values, usual = plan.config.strategy_for(symbol), plan.config.params(symbol), PacketTerms()
-    return PacketTerms(
-        trend_period=values.get("ema_period", usual.trend_period),
-        horizon_bars=getattr(strategy, "horizon_bars", usual.horizon_bars),
-        base_rate=getattr(strategy, "base_rate", usual.base_rate),
-        knife_lookback=values.get("knife_lookback", usual.knife_lookback),
-        knife_atr=values.get("knife_atr", usual.knife_atr),
-    )
+    return PacketTerms.of(plan.config.strategy_for(symbol), plan.config.params(symbol))
 
 
 def knife_bars(plan: Plan) -> dict[str, int]:
@@ -1596,7 +1590,7 @@ def backtest_command(args: argparse.Namespace) -> int:
     """`main.py backtest`: one parameter set; with `--json` alone only the object, otherwise with everything."""
     slim_talib()
     study, file, funding, made_up = asked_study(args, "backtest")
-    if args.json and args.out is None:
+    if args.json and args.out is None and not study.has_council:
         from research.backtest import backtest
 
         print_result(backtest(file.series, study.strategy, study.values, funding, sha256=file.sha256))
@@ -1734,7 +1728,7 @@ def asked_study(
     """The study that was asked for, its candles, its funding, and whether the candles are made up."""
     from bot.settings import read_config, read_settings
     from research.candles import load_funding
-    from trading.laboratory import Study
+    from trading.laboratory import Study, check_council
 
     start_logging("WARNING")
     settings, shipped = read_settings(), read_config(config_file())
@@ -1750,7 +1744,7 @@ def asked_study(
         file, funding, made_up = stored_candles(args, settings, shipped)
     if args.funding is not None:
         funding = load_funding(Path(args.funding))
-    symbol = file.series.symbol
+    symbol, council = file.series.symbol, getattr(args, "council", None) or "off"
     config = configured(args, shipped, (symbol,))
     study = Study(
         kind=kind,
@@ -1759,7 +1753,10 @@ def asked_study(
         days=args.days,
         strategy=config.choice(symbol).name,
         values=config.params(symbol),
+        council=council,
+        limits={} if council == "off" else config.limits.as_dict(),
     )
+    check_council(study)
     return study, file, funding, made_up
 
 
@@ -1879,6 +1876,7 @@ def print_result(result: Result) -> None:
 def tell_report(report: Report, written: Sequence[Path]) -> None:
     """A report for a person: the verdict first."""
     from research.study import finding
+    from research.views import beside_lines
 
     found = finding(report)
     costs = found.fees + found.funding + found.slippage
@@ -1889,8 +1887,8 @@ def tell_report(report: Report, written: Sequence[Path]) -> None:
     print(f"before costs {found.gross:+,.2f} USDT, costs {costs:,.2f} USDT")
     for name, value in report.result.metrics.items():
         print(f"{name:<14} {'-' if value is None else format(value, ',.6g')}")
-    for path in written:
-        print(path)
+    for line in (*beside_lines(report), *map(str, written)):
+        print(line)
 
 
 def tell_search(table: GridTable, study: Study, out: Path, *, as_json: bool) -> None:

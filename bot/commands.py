@@ -13,7 +13,7 @@ from bot.access import Role
 from bot.handlers import council, research, rest, see, steer
 from bot.ports import Command, Group, Handler
 
-_STUDY: Final = "[SYMBOL] [interval] [days] [name=value …]"
+_STUDY: Final = "[SYMBOL] [interval] [days] [council=rules] [name=value …]"
 _SEARCH: Final = "[SYMBOL] [interval] [days] [name=a,b,c|start:stop:step …]"
 _FOLDS: Final = "[SYMBOL] [interval] [days] [name=a,b,c …] [folds=n]"
 

@@ -13,11 +13,11 @@ import numpy as np
 from research.metrics import Totals, metrics
 from research.results import Beside, GridTable, Hold, Report, Result
 from trading.laboratory import CouncilEffect, Study
-from trading.model import BoolArray, FloatArray, IntArray, SideArray
+from trading.model import BoolArray, FloatArray, IntArray, SideArray, utc
 from trading.risk import Limits
 
 METRIC_OF: Final = {"sharpe": "sharpe", "return": "total_return", "calmar": "calmar", "expectancy": "expectancy_r"}
-MANY: Final = 20  # candidates without an entry, at the end: that is told
+MANY: Final = 50  # candidates without an entry, at the end: that is told; by chance there are seldom 20
 _ROWS_OF_BUCKET: Final = 5  # the first, and the lowest and highest of two curves
 
 
@@ -258,3 +258,32 @@ def effect_of(beside: Beside) -> CouncilEffect:
         last_entry=said[last].time if shut and last >= 0 else None,
         shut=said[-1].reason if shut else "",
     )
+
+
+def beside_lines(report: Report) -> list[str]:
+    """For a terminal: the result with the council, without it, and what became of the candidates; empty without one."""
+    beside = report.beside
+    if beside is None:
+        return []
+    effect = effect_of(beside)
+    fates = f"{effect.vetoed:,} vetoed, {effect.shrunk:,} shrunk, {effect.guarded:,} stopped by guards"
+    return [
+        f"with the {beside.council} council: {_in_short(report.result)}",
+        f"without it: {_in_short(beside.alone)}",
+        f"candidates: {effect.candidates:,}; {fates}",
+        *shut_lines(effect),
+    ]
+
+
+def shut_lines(effect: CouncilEffect) -> list[str]:
+    """That the account has traded no more, since when and why; empty where it did to the end."""
+    if not effect.shut:
+        return []
+    since = "at all" if effect.last_entry is None else f"since {utc(effect.last_entry):%Y-%m-%d %H:%M} UTC"
+    return [f"no entry {since}: {effect.shut}"]
+
+
+def _in_short(result: Result) -> str:
+    net, fall, trades = (result.metrics[name] for name in ("total_return", "max_drawdown", "trades"))
+    known = [f"{net:+.2%}" if net is not None else "-", f"{fall:.2%}" if fall is not None else "-"]
+    return f"net {known[0]}, drawdown {known[1]}, {trades:,} trades"

@@ -46,7 +46,7 @@ _EXAMPLES: Final = {
     "council": "/council chart",
     "ask": "/ask ETH short",
     "mode": "/mode strict",
-    "backtest": "/backtest BTC 15m 365d adx_min=25",
+    "backtest": "/backtest BTC 15m 365d council=rules",
     "backtests": "/backtests 20",
     "optimize": "/optimize BTC 4h 2y ema_period=100,150,200 adx_min=15:30:5",
     "walkforward": "/walkforward BTC 4h 3y folds=6",

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from research.results import Beside, Report, Ruled
-from research.views import bar_ms, effect_of, kept_rows
+from research.views import bar_ms, effect_of, kept_rows, shut_lines
 from research.workbook.book import GAIN, HOLD, Book, Column, Kind, Sheet
 from research.workbook.words import KINDS, MEANINGS, NAMES
 from trading.pictures import deepest
@@ -76,7 +76,8 @@ def _fates(sheet: Sheet, top: int, beside: Beside) -> int:
         sheet.text(row, 0, name, "label")
         sheet.number(row, 1, value, kind, "bold")
         sheet.text(row, 4, meaning, "meaning")
-    return top + 1 + len(rows)
+    shut = (line[:1].upper() + line[1:] for line in shut_lines(effect))
+    return sheet.lines(top + 1 + len(rows), shut, "bold")
 
 
 def _reasons(sheet: Sheet, top: int, said: tuple[Ruled, ...]) -> None:

@@ -176,7 +176,7 @@ async def timed_decisions(folder: Path, file: Path) -> Stopwatch:
         book = Book.opening(Decimal(10_000))
         seat = main.Seat(account="bench", badge="BENCH", journal=journal, book=book, sequence=0, commit_behind=True)
         source, _, _ = await main.warmed_up(plan, link.floor, book)
-        trader = main.make_trader(plan, link.floor, seat, source, plan.instruments)
+        trader = main.make_trader(main.make_desk(plan, link.floor, seat, source, plan.instruments), link.floor, seat)
         await trader.start(link.clock.now())
         market = asyncio.create_task(paper.run())
         await trader.run()

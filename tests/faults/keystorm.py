@@ -59,6 +59,12 @@ def questions(agents: dict[str, AgentModel], provider: str) -> Iterator[Question
     return itertools.cycle(made)
 
 
+def tell(what: dict[str, object]) -> None:
+    """One line."""
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
 class Lag:
     """The longest time for which the loop could not be had, in seconds."""
 
@@ -84,7 +90,7 @@ async def ask_all(models: Models, asked: Iterator[Question], seconds: float, at_
             outcome = await models.ask(question, seconds)
             took = round(time.monotonic() - began, 3)
             told = {"status": outcome.status, "problem": outcome.problem, "alerts": outcome.alerts}
-            print(json.dumps({**told, "seconds": took, "calls": len(outcome.calls), "lag": round(lag.worst, 3)}))
+            tell({**told, "seconds": took, "calls": len(outcome.calls), "lag": round(lag.worst, 3)})
             if outcome.status is Status.QUOTA:
                 await asyncio.sleep(BREATH)
 
@@ -102,10 +108,9 @@ async def storm(provider: str, count: int, seconds: float, at_once: int) -> None
         assert models is not None, "no key was found"
         await ask_all(models, itertools.islice(questions(config.council.agents, provider), count), seconds, at_once)
         for report in models.report():
-            print(json.dumps({"key": report.tail, "state": report.state, "seconds": report.seconds}))
+            tell({"key": report.tail, "state": report.state, "seconds": report.seconds})
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     main.start_logging("DEBUG")
     asyncio.run(storm(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])))

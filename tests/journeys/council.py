@@ -11,8 +11,10 @@ import contextlib
 import json
 import re
 import sqlite3
+import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from websocket import WebSocket, WebSocketException, create_connection
+from websocket import WebSocket, WebSocketException, WebSocketTimeoutException, create_connection
 
 from tests.journeys.program import Place, Running, call, headline
 from tests.parity.series import MIDNIGHT, MINUTE, Array, bars_from, write_candles
@@ -112,11 +114,22 @@ class Models:
         """The requests as they came."""
         return listed(f"{self.url}/rehearsal/bodies")
 
+    def usage(self, provider: str, model: str, body: str) -> tuple[int, int]:
+        """Tokens in and out of a request that is made once more, as the server counts them."""
+        chat = provider == "huggingface"
+        path = "/v1/chat/completions" if chat else f"/v1beta/models/{model}:generateContent"
+        headers = {"Authorization": "Bearer hf_again"} if chat else {"x-goog-api-key": "AIzaAgain"}
+        asked = urllib.request.Request(f"{self.url}{path}", data=body.encode(), headers=headers)  # noqa: S310
+        with urllib.request.urlopen(asked, timeout=20) as answer:  # noqa: S310
+            told = json.load(answer)
+        if chat:
+            return told["usage"]["prompt_tokens"], told["usage"]["completion_tokens"]
+        usage = told["usageMetadata"]
+        return usage["promptTokenCount"], usage["candidatesTokenCount"] + usage["thoughtsTokenCount"]
+
 
 def listed(address: str) -> list[Any]:
     """GET of a list."""
-    import urllib.request
-
     with urllib.request.urlopen(address, timeout=20) as answer:  # noqa: S310
         found = json.load(answer)
     assert isinstance(found, list)
@@ -147,7 +160,7 @@ class Hand:
         while True:
             try:
                 told = json.loads(self._socket.recv())
-            except TimeoutError:
+            except WebSocketTimeoutException:
                 continue
             except (WebSocketException, OSError, ValueError):
                 return
@@ -307,6 +320,11 @@ def scene(
 def headlines(running: Running) -> list[str]:
     """The first line of every message of the bot."""
     return [headline(each) for each in running.messages() if each["from"] == "bot"]
+
+
+def measured(**named: float) -> None:
+    """Figures for whoever looks (pytest -rP)."""
+    sys.stdout.write(" ".join(f"{name}={value:.2f}" for name, value in named.items()) + "\n")
 
 
 def artefacts(folder: Path) -> Iterator[tuple[Path, bytes]]:

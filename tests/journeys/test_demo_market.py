@@ -25,8 +25,13 @@ from tests.journeys.chatlog import Message, bot
 from tests.journeys.program import Place, headline
 from tests.structure import ROOT
 from trading import events as ev
+from trading.exchange.simulated.ledger import MemoryKeeper
+from trading.exchange.simulated.market import Market, ReleasePace, SimulatedClock
+from trading.exchange.simulated.memory import MemoryExchange
+from trading.exchange.simulated.venue import Venue
 from trading.model import ExitReason, Purpose, exact
 from trading.portfolio import Book
+from trading.trader import QueueInbox
 
 SHIPPED = read_config(ROOT / "config.json")
 BAR_SECONDS = SHIPPED.interval.total_seconds() / SHIPPED.market.speed
@@ -80,6 +85,17 @@ def shown(seed: int, bars: int) -> Seen:
     return asyncio.run(watch(replace(SHIPPED, market=replace(SHIPPED.market, seed=seed)), bars))
 
 
+def without_a_wire(plan: main.Plan) -> tuple[main.Floor, Market]:
+    """The paper exchange in this process, and the market that walks on it."""
+    feed, start = main.feed_of(plan)
+    venue = Venue(plan.instruments, plan.config.terms, MemoryKeeper())
+    inbox, clock, pace = QueueInbox(), SimulatedClock(), ReleasePace()
+    market = Market(venue, feed, pace, clock, inbox.put)
+    market.start_at(start)
+    face = MemoryExchange(venue, market, inbox, "demo")
+    return main.Floor(market=face, broker=face, clock=clock, pace=pace, inbox=inbox, quotes=venue.last), market
+
+
 async def watch(config: TradingConfig, bars: int) -> Seen:
     """Trade so many bars in this process, without a wire."""
     seen, over = Seen(events=[], equity=[]), asyncio.Event()
@@ -87,16 +103,16 @@ async def watch(config: TradingConfig, bars: int) -> Seen:
         symbols=config.symbols,
         interval=config.interval,
         config=config,
-        council_mode="rules",
+        council=main.Asked(mode="rules"),
         files=(),
         funding={},
         funding_files={},
     )
-    floor, market = main.memory_floor(plan)
+    floor, market = without_a_wire(plan)
     journal, book = MemoryJournal(keep=1000), Book.opening(exact(config.terms.initial_equity))
     source, _, _ = await main.warmed_up(plan, floor, book)
     seat = main.Seat(account="demo", badge="PAPER", journal=journal, book=book, sequence=0)
-    trader = main.make_trader(plan, floor, seat, source, plan.instruments)
+    trader = main.make_trader(main.make_desk(plan, floor, seat, source, plan.instruments), floor, seat)
 
     def hear(event: ev.Event) -> None:
         if isinstance(event, ev.EquityMarked):

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 import pytest
@@ -44,7 +44,7 @@ RECORDED: Final = {
 }
 YEAR: Final = (1_735_689_600_000, 1_767_225_600_000)  # 2025, ms UTC
 SOUND: Final = ("good*3", "think", "fence", "two_objects", "reasoning_content", "prose_around")
-BROKEN: Final = ("wrong_enum", "ungrounded", "truncated", "nan", "empty", "safety", "503", "500", "402", "429(1)", "html")
+BROKEN: Final = ("wrong_enum", "ungrounded", "truncated", "nan", "empty", "safety", "503", "500", "402", "429(1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ class Studio:
 
 @pytest.fixture
 def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
-    """Two made-up markets of a hundred days."""
+    """Two made-up markets of two months."""
     files = [write_candles(made_up(symbol), tmp_path / f"{symbol}-240.parquet") for symbol in KNOWN]
     yield from studio_on(tmp_path, monkeypatch, files, words(LIVELY))
 
@@ -164,7 +164,7 @@ def studio_on(
         yield Studio(place=Place(folder=folder), server=server, candles=candles, patch=patch)
 
 
-def made_up(symbol: str, bars: int = 600) -> CandleSeries:
+def made_up(symbol: str, bars: int = 320) -> CandleSeries:
     """One made-up market."""
     return synthetic(symbol, seed=18, bars=bars)
 
@@ -199,7 +199,7 @@ def figures(name: str, found: Heard) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("mode", ["strict", "degraded"])
+@pytest.mark.parametrize("mode", ["strict", "degraded", "shadow"])
 def test_a_recorded_year(year: Studio, mode: str) -> None:
     """Verdicts, answers, orders and cards are the same, twice, without any server."""
     recording = year.record(mode)
@@ -215,7 +215,7 @@ def test_a_recorded_year(year: Studio, mode: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("mode", ["strict", "degraded"])
+@pytest.mark.parametrize("mode", ["strict", "degraded", "shadow"])
 def test_made_up_candles_in_bad_weather(studio: Studio, mode: str) -> None:
     """Answers that fail are on the tape too: every status, every alert and every reason comes again."""
     studio.server.perform({"any": weather(3, 2000)})
@@ -227,3 +227,68 @@ def test_made_up_candles_in_bad_weather(studio: Studio, mode: str) -> None:
     first, second = studio.play(mode), studio.play(mode)
     assert told_apart(recording, first) == ""
     assert told_apart(first, second) == ""
+    assert bool(recording.of(OpinionReached)) is (mode == "shadow")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["strict", "shadow"])
+def test_another_markets_cassette(studio: Studio, mode: str) -> None:
+    """One clear line, no result and exit code 2; so does a cassette of another prompt, model or setting."""
+    studio.record(mode)
+    studio.patch.setenv("COUNCIL_MODE", mode)
+    other = write_candles(synthetic("BTCUSDT", seed=19, bars=300), studio.place.folder / "BTCUSDT-other.parquet")
+    files = studio.candles[1:3]
+    cases = (("--candles", str(other), *words(LIVELY)), ("--candles", *files, *words({**LIVELY, "bb_period": 6})))
+    for words_ in cases:
+        done = in_process(("replay", *words_, "--council", str(studio.tape(mode)), "--json"))
+        refused(done, f"{mode}.jsonl has no answer of the", "candidate")
+
+
+@pytest.mark.slow
+def test_a_spoilt_cassette(studio: Studio) -> None:
+    """The line that is wrong is named by its number, a file without a line says what to do."""
+    studio.record("strict")
+    tape, spoilt = studio.tape("strict"), studio.place.folder / "spoilt.jsonl"
+    lines = tape.read_text().splitlines(keepends=True)
+    inside = json.loads(lines[2])
+    worse = {
+        "not JSON": "{",
+        "no object": "[]",
+        "of another version": json.dumps(inside | {"version": 2}),
+        "an unknown status": json.dumps(inside | {"status": "FINE"}),
+        "a call too many words": json.dumps(inside | {"calls": [{**inside["calls"][0], "more": 1}]}),
+        "no number": json.dumps(inside | {"calls": [{**inside["calls"][0], "cost_usd": "many"}]}),
+        "no calls": json.dumps({name: value for name, value in inside.items() if name != "calls"}),
+        "deep": "[" * 100_000,
+        "half": lines[2][: len(lines[2]) // 2],
+    }
+    for line in worse.values():
+        spoilt.write_text("".join([*lines[:2], line.rstrip("\n") + "\n", *lines[3:]]))
+        refused(in_process(("replay", *studio.candles, "--council", str(spoilt), "--json")), "line 3")
+    for content, words_ in ((b"", "holds no answers"), (b"\xff\xfe\x00", "is no cassette")):
+        spoilt.write_bytes(content)
+        refused(in_process(("replay", *studio.candles, "--council", str(spoilt), "--json")), words_)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_run_is_replayed(studio: Studio) -> None:
+    """`council record` makes a cassette of what a running bot was told; a replay of it decides and trades the same."""
+    place = Place(folder=studio.place.folder, env=studio.server.env)
+    argv = (*studio.candles, "--council", "degraded")
+    studio.server.perform({"any": weather(4, 60)})
+    ran = place.run("run", *argv, "--speed", "0", "--no-dashboard", "--json", seconds=120)
+    assert ran.code == 0, ran.err[-2000:]
+    kept = place.run("council", "record", "--out", str(studio.tape("degraded")))
+    assert (kept.code, kept.err) == (0, "")
+    again = studio.play("degraded")
+    assert json.loads(again.printed) == json.loads(ran.out)
+
+
+def refused(done: Done, *said: str) -> None:
+    """Exit code 2, nothing on stdout, and one line that holds these words."""
+    assert (done.code, done.out) == (2, ""), done.err[-2000:]
+    (line,) = done.said
+    assert line.startswith("error: ")
+    for words_ in said:
+        assert words_ in line, line

@@ -26,7 +26,7 @@ from research.results import Beside, Report, Result, Ruled
 from research.study import do, finding, params_fingerprint
 from research.synthetic import synthetic
 from research.verdict import judge
-from research.views import MANY, effect_of, limits_of
+from research.views import MANY, beside_lines, effect_of, limits_of, shut_lines
 from research.workbook import write_workbook
 from research.workbook.beside import reason_of
 from storage.runs import decode, encode
@@ -185,6 +185,14 @@ def test_the_limits_of_the_study_are_those_it_trades_under() -> None:
     assert effect.shut.startswith("drawdown is")
     assert effect.guarded >= MANY
     assert len(own.trades) < 5
+    shut = replace(report(), result=own, beside=beside, study=tight)
+    said = beside_lines(shut)[-1]
+    assert said.startswith("no entry since 20")
+    assert said.endswith(effect.shut)
+    sheet = openpyxl.load_workbook(io.BytesIO(write_workbook(shut)))["Council"]
+    assert f"N{said[1:]}" in {row[0] for row in sheet.iter_rows(values_only=True)}
+    never = effect_of(replace(beside, verdicts=tuple(each._replace(approved=False) for each in beside.verdicts)))
+    assert shut_lines(never) == [f"no entry at all: {effect.shut}"]
 
 
 def test_what_became_of_the_candidates_is_counted() -> None:
@@ -275,6 +283,16 @@ def test_a_run_is_stored_with_its_council_and_old_runs_can_still_be_read() -> No
 
 
 # What is shown
+
+
+def test_a_terminal_gets_both_results_in_words() -> None:
+    """And nothing where there was no council."""
+    own, beside = both()
+    with_it, without, fates = beside_lines(report())
+    assert with_it.startswith(f"with the rules council: net {own.metrics['total_return']:+.2%}, drawdown ")
+    assert without.endswith(f"{len(beside.alone.trades):,} trades")
+    assert fates.startswith(f"candidates: {len(beside.verdicts):,}; {effect_of(beside).vetoed:,} vetoed, ")
+    assert beside_lines(replace(report(), beside=None)) == []
 
 
 def test_the_chart_shows_both_curves_and_names_them() -> None:

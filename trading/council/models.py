@@ -37,7 +37,7 @@ from trading.council.packet import (
     risk_packet,
     strategist_packet,
 )
-from trading.council.questions import AgentModel, Outcome, Panel, Prompt, Question, canonical, sha256
+from trading.council.questions import AgentModel, Outcome, Panel, Prompt, Question, Taped, canonical, sha256
 from trading.council.reading import read, schema_of
 from trading.council.rules import RulesCouncil, cannot_judge
 from trading.council.schemas import A, QuantAnswer, Reply, RiskManagerAnswer, Status, StrategistAnswer
@@ -111,6 +111,8 @@ class ModelCouncil:
             task = asyncio.create_task(self._overhear(debate, witness))
             self._overhearing.add(task)
             task.add_done_callback(self._overhearing.discard)
+            if isinstance(self._seats.panel, Taped):
+                await task
             return rules
         ruling = await debate.ruling()
         beside = Opinion(council="rules", approved=rules.approved, size_modifier=rules.size_multiplier)
@@ -157,11 +159,12 @@ class Debate:
             one = await first
             self._hear(QUANT, quant, one, quant_card(one.reply))
             other = await second
-            self._hear(STRATEGIST, strategist, other, strategist_card(other.reply))
         finally:
             for task in (first, second):
                 task.cancel()
-            await asyncio.gather(first, second, return_exceptions=True)
+            _, said = await asyncio.gather(first, second, return_exceptions=True)
+            if not isinstance(said, BaseException):  # also when nobody waits for the Quant any more: it has cost money
+                self._hear(STRATEGIST, strategist, said, strategist_card(said.reply))
         return one.reply, other.reply
 
     async def _ask(self, agent: str, packet: Packet, kind: type[A]) -> Asked[A]:

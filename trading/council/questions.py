@@ -104,6 +104,11 @@ class Panel(Protocol):
         ...
 
 
+class Taped:
+    """Marks a `Panel` that plays a tape or keeps one: what it says must come in the same order every time, so that
+    the council waits for it where it would not wait for models (mode `shadow`)."""
+
+
 def question_key(agent: str, provider: str, model: str, schema_hash: str, prompt_hash: str, packet: str) -> str:
     """What tells a question from every other one."""
     return sha256(canonical([agent, provider, model, schema_hash, prompt_hash, packet]))

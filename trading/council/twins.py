@@ -476,11 +476,12 @@ def _account_concerns(packet: RiskPacket) -> Iterator[Concern]:
     account = packet.account
     drawdown, day, week = account.drawdown_percent or 0.0, account.day_r or 0.0, account.week_r or 0.0
     if drawdown >= 10:
-        size = 0.0 if drawdown >= 18 else 0.5
+        # Never 0: without a trade a drawdown cannot heal. When it is too deep for any, a limit in code says so.
+        size = 0.34 if drawdown >= 18 else 0.5
         yield Concern(size, f"the account is {drawdown:.1f} % below its peak", Hazard.DRAWDOWN)
     if day <= -2 or week <= -4:
         yield Concern(0.5, f"{day:+.1f}R today and {week:+.1f}R this week", Hazard.DRAWDOWN)
-    if account.losing_streak >= 3:
+    if account.losing_streak >= 3 and (account.bars_since_loss or 0) <= packet.proposal.horizon_bars:
         yield Concern(0.75, f"{account.losing_streak} losses in a row", Hazard.DRAWDOWN)
     if (account.open_risk_percent or 0.0) >= 2:
         yield Concern(0.5, f"{account.open_risk_percent:.1f} % of equity is at risk already", Hazard.OTHER)

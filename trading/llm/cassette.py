@@ -11,20 +11,20 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Final, Literal, TextIO
 
-from trading.council.questions import Outcome, Panel, Question, question_key
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from trading.council.questions import Outcome, Panel, Question, Taped, question_key
 from trading.council.schemas import Status
 from trading.errors import BadInput
 from trading.events import ModelCall, Testimony
 
 VERSION: Final = 1
-_CALL: Final = frozenset(spec.name for spec in dataclasses.fields(ModelCall))
 
 
-class Cassette:
+class Cassette(Taped):
     """A `Panel` that answers from a recording."""
 
     def __init__(self, path: Path) -> None:
@@ -50,7 +50,7 @@ class Cassette:
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
-class Recorder:
+class Recorder(Taped):
     """A `Panel` that asks another one and writes down every outcome, a line as it comes."""
 
     def __init__(self, panel: Panel, path: Path) -> None:
@@ -120,22 +120,43 @@ def _lines(path: Path) -> list[str]:
 def _read(line: str, where: str) -> tuple[str, Outcome]:
     """The key and the outcome of a line; `BadInput` for what no recorder wrote."""
     try:
-        held: dict[str, Any] = json.loads(line)
-        if held["version"] != VERSION:
-            raise BadInput(f"{where}: a cassette of version {held['version']}, this program reads {VERSION}")
-        outcome = Outcome(
-            status=Status(held["status"]),
-            text=str(held["text"]),
-            problem=str(held["problem"]),
-            calls=tuple(_call(each) for each in held["calls"]),
-            alerts=tuple(map(str, held["alerts"])),
-        )
-        return str(held["key"]), outcome
-    except (KeyError, TypeError, ValueError, InvalidOperation, RecursionError):
-        raise BadInput(f"{where} is no line of a cassette: record it again") from None
+        held = _Line.model_validate_json(line)
+    except ValidationError as error:
+        if version := _other_version(line):
+            raise BadInput(f"{where}: a cassette of version {version}, this program reads {VERSION}") from None
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        raise BadInput(f"{where} is no line of a cassette ({place}: {first['msg']}): record it again") from None
+    outcome = Outcome(
+        status=held.status, text=held.text, problem=held.problem, calls=held.calls, alerts=held.alerts
+    )
+    return held.key, outcome
 
 
-def _call(held: Mapping[str, Any]) -> ModelCall:
-    if held.keys() != _CALL:
-        raise ValueError("not a call")
-    return ModelCall(**{**held, "cost_usd": Decimal(held["cost_usd"])})
+def _other_version(line: str) -> str:
+    """The version of a line that is sound in itself."""
+    try:
+        held = json.loads(line)
+    except (ValueError, RecursionError):
+        return ""
+    version = held.get("version") if isinstance(held, dict) else None
+    return str(version) if isinstance(version, int) and version != VERSION else ""
+
+
+class _Line(BaseModel):
+    """A line as it is written; what nobody wrote is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    version: Literal[1]
+    key: str
+    agent: str
+    provider: str
+    model: str
+    prompt: str
+    packet: str
+    status: Status
+    text: str
+    problem: str
+    calls: tuple[ModelCall, ...]
+    alerts: tuple[str, ...]
