@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from trading.llm.cassette import Cassette
     from trading.llm.doctor import Finding
     from trading.llm.keys import Key
-    from trading.llm.models import Memory, Models
+    from trading.llm.models import Models
     from trading.model import Candle, CandleSeries, Instrument, Side
     from trading.portfolio import Book
     from trading.ports import BarsClosed, Broker, Clock, Council, Journal, MarketData, Pace
@@ -131,6 +131,16 @@ def build_parser() -> argparse.ArgumentParser:
     phone.add_argument("--port", type=int, required=True)
     phone.set_defaults(action=phone_command)
 
+    laboratory_commands(commands)
+    db = commands.add_parser("db", help="the database")
+    db.add_argument("task", choices=("migrate", "check", "backup", "restore"))
+    db.add_argument("file", nargs="?", type=Path, help="the backup, for backup and restore")
+    db.set_defaults(action=db_command)
+    return parser
+
+
+def laboratory_commands(commands: argparse._SubParsersAction[Parser]) -> None:
+    """`fetch`, `backtest` and `optimize`."""
     fetch = commands.add_parser("fetch", help="candles and funding from Bybit into the archive")
     fetch.add_argument("symbol", metavar="SYMBOL")
     fetch.add_argument("--interval", type=int, default=240, metavar="MINUTES", help="bar length (default: 240)")
@@ -150,12 +160,6 @@ def build_parser() -> argparse.ArgumentParser:
     optimize.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, such as tcp://10.0.0.5:8786")
     optimize.add_argument("--walk-forward", type=int, default=0, metavar="K", help="also choose and test in K steps")
     optimize.set_defaults(action=optimize_command)
-
-    db = commands.add_parser("db", help="the database")
-    db.add_argument("task", choices=("migrate", "check", "backup", "restore"))
-    db.add_argument("file", nargs="?", type=Path, help="the backup, for backup and restore")
-    db.set_defaults(action=db_command)
-    return parser
 
 
 def council_options(tasks: argparse._SubParsersAction[Parser]) -> None:
@@ -548,22 +552,30 @@ async def open_panel(
 async def open_models(
     config: TradingConfig, settings: Settings, stack: contextlib.AsyncExitStack, database: Database | None
 ) -> Models | None:
-    """The models behind the council; None without a key. What is known of keys and spending is in the database."""
+    """The models behind the council; None without a key.
+
+    What is known of keys, and what a day has cost, is in the bot's database, whoever asks.
+    """
     from bot.settings import model_keys
+    from storage.database import open_database
+    from storage.model_state import SqlKeys, SqlSpending
     from trading.exchange.bybit.clock import HeardClock
     from trading.llm.budget import Caps
     from trading.llm.caller import Patience
-    from trading.llm.models import Models
+    from trading.llm.models import Memory, Models
 
     keys = model_keys(settings)
     if not keys:
         return None
+    if database is None:
+        database = await open_database(database_of(settings))
+        stack.push_async_callback(database.close)
     terms = config.council.terms
     models = Models(
         keys,
         caps=Caps(daily_usd=Decimal(repr(terms.daily_usd)), daily_tokens=terms.daily_tokens),
         patience=Patience(attempt_seconds=terms.attempt_seconds),
-        memory=model_memory(database),
+        memory=Memory(keys=SqlKeys(database), spending=SqlSpending(database)),
         urls={"huggingface": settings.hf_base_url, "gemini": settings.gemini_base_url},
         clock=HeardClock(),
         wall=wall_time,
@@ -571,18 +583,6 @@ async def open_models(
     stack.push_async_callback(models.close)
     await models.open()
     return models
-
-
-def model_memory(database: Database | None) -> Memory:
-    """Where the state of the keys and the day's spending are kept: for a replay, in memory alone."""
-    from storage.model_state import SqlKeys, SqlSpending
-    from trading.llm.budget import MemorySpending
-    from trading.llm.keys import MemoryKeys
-    from trading.llm.models import Memory
-
-    if database is None:
-        return Memory(keys=MemoryKeys(), spending=MemorySpending())
-    return Memory(keys=SqlKeys(database), spending=SqlSpending(database))
 
 
 def packet_terms(plan: Plan, symbol: str) -> PacketTerms:
@@ -1959,6 +1959,8 @@ async def judged_on_files(plan: Plan, settings: Settings, stack: contextlib.Asyn
     from research.candidates import Track, candidates, judge
     from trading.council import MODEL_MODES
 
+    if plan.council.mode == "shadow" and plan.council.cassette is None:
+        raise BadInput("in mode shadow the rules decide: --council rules grades them, --council strict the models")
     panel = await open_panel(plan, settings, stack) if plan.council.mode in MODEL_MODES else None
     tracks = [
         Track(

@@ -145,6 +145,8 @@ class CouncilRecords:
 
     async def dossier(self, verdict_id: int) -> Dossier | None:
         """All that is kept of a decision; None for an unknown number."""
+        if not 0 < verdict_id <= _LAST:
+            return None  # SQLite would not even look
         async with self._db.read() as session:
             rows = (await session.execute(_SAID, {"of_account": self._account, "of_verdict": verdict_id})).all()
         said = await asyncio.to_thread(_decoded, rows)

@@ -12,7 +12,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import main
 from bot.settings import read_config, read_settings
@@ -37,7 +37,7 @@ def sessions() -> list[Session]:
     return [session(brief_at(series, signals, row)) for row in edges(series, signals, CANDIDATES)]
 
 
-def questions(agents: dict[str, AgentModel], provider: str) -> Iterator[Question]:
+def questions(agents: Mapping[str, AgentModel], provider: str) -> Iterator[Question]:
     """Every agent of the provider about every candidate, over and over."""
     prompts = load_prompts()
     packets = [
@@ -90,7 +90,8 @@ async def ask_all(models: Models, asked: Iterator[Question], seconds: float, at_
             outcome = await models.ask(question, seconds)
             took = round(time.monotonic() - began, 3)
             told = {"status": outcome.status, "problem": outcome.problem, "alerts": outcome.alerts}
-            tell({**told, "seconds": took, "calls": len(outcome.calls), "lag": round(lag.worst, 3)})
+            longest = max((call.latency_ms for call in outcome.calls if call.code), default=0)
+            tell({**told, "seconds": took, "longest": longest / 1000, "lag": round(lag.worst, 3)})
             if outcome.status is Status.QUOTA:
                 await asyncio.sleep(BREATH)
 

@@ -8,13 +8,10 @@ behind. CONCLAVE_FULL_WIRE=1 asks ten times as much and kills ten times.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-import logging
 import math
 import random
-import re
 import sqlite3
 import subprocess
 import sys
@@ -22,34 +19,24 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-import main
-from bot.settings import read_config
-from storage.database import open_database
-from storage.model_state import SqlKeys, SqlSpending
-from tests.faults.keystorm import questions
 from tests.faults.markets import LIVELY, lively, words
 from tests.faults.wire import FULL, Json, figures, until
-from tests.journeys.program import Place, Running, call
+from tests.journeys.program import Place
 from tests.stand_ins.rehearsal import Rehearsal, rehearsal
 from tests.structure import ROOT
-from tests.trading.llm.loopback import ModelServer, chat, drip, generated, model_server, reset, status
-from trading.exchange.bybit.clock import HeardClock
-from trading.llm.budget import Caps
-from trading.llm.caller import Patience
-from trading.llm.keys import DRAIN_SECONDS, Key, keys_of
-from trading.llm.models import Memory, Models
+from trading.llm.keys import DRAIN_SECONDS, Key
 
 QUESTIONS: Final = 2_400 if FULL else 240
 KILLS: Final = 10 if FULL else 2
+BARS: Final = 1_500 if FULL else 400
 AT_ONCE: Final = 24
 SECONDS: Final = 4.0  # for one question
-GRACE: Final = 0.25  # seconds in which what was under way may still come, besides the asker's own lag
+GRACE: Final = 0.1  # seconds in which what was under way may still come, besides what a call took at most
 COMMITTED: Final = 1.0  # seconds after which what was answered before a kill is in the database
 PROVIDERS: Final = ("huggingface", "gemini")
 PREFIX: Final = {"huggingface": "hf_", "gemini": "AIza"}
@@ -170,6 +157,12 @@ class Asking:
         """How its questions have ended so far."""
         return [each for each in self.told if "status" in each]
 
+    @property
+    def grace(self) -> float:
+        """Seconds for which a request that is allowed may be under way: a crowded machine takes its time."""
+        answers = self.answers
+        return float(GRACE + answers[-1]["lag"] + max(each["longest"] for each in answers))
+
 
 @dataclass(frozen=True, slots=True)
 class Storm:
@@ -247,11 +240,10 @@ def test_a_storm_ends_in_statuses(tmp_path: Path, provider: str) -> None:
         with weather.asking(QUESTIONS) as asking:
             assert asking.process.wait(600 if FULL else 90) == 0, asking.err.read_text()[-2000:]
         log, answers = weather.server.log, asking.answers
-        lag = answers[-1]["lag"]
-        assert broken(log, GRACE + lag) == []
+        assert broken(log, asking.grace) == []
         assert len(answers) == QUESTIONS
         slowest = max(each["seconds"] for each in answers)
-        assert slowest < SECONDS + 1 + lag
+        assert slowest < SECONDS + 1 + answers[-1]["lag"]
         codes, ends = Counter(entry["code"] for entry in log), Counter(each["status"] for each in answers)
         assert {200, 402, 429, 503} <= set(codes), "the storm was none"
         assert set(ends) <= {"OK", "QUOTA", "ERROR", "TIMEOUT"}
@@ -265,17 +257,17 @@ def test_a_storm_ends_in_statuses(tmp_path: Path, provider: str) -> None:
             rests=len(rests(log)),
             early=sum(entry["early"] for entry in log),
             slowest=slowest,
-            lag=lag,
+            grace=round(asking.grace, 3),
         )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900 if FULL else 120)
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", PROVIDERS if FULL else PROVIDERS[:1])
 def test_a_kill_forgets_no_rest(tmp_path: Path, provider: str) -> None:
     """kill -9 in the middle, again and again: who comes next knows who rests, until when, and who is refused."""
     with storm(tmp_path, provider, rounds=6) as weather:
-        rng, kills, lag = random.Random(3), [], 0.0
+        rng, kills, grace = random.Random(3), [], 0.0
         for turn in range(KILLS):
             with weather.asking(1_000_000) as asking:
                 seen = len(weather.server.log)
@@ -284,13 +276,13 @@ def test_a_kill_forgets_no_rest(tmp_path: Path, provider: str) -> None:
                 if turn == KILLS - 1:
                     until(lambda: len(weather.states()) == 4, 60, "two refusals, a spent account, a long wait")
                 kills.append(killed(asking))
-                lag = max(lag, asking.answers[-1]["lag"])
+                grace = max(grace, asking.grace)
         before, states = weather.server.log, weather.states()
         leaked(tmp_path, weather.keys, but=(tmp_path / "keys.txt",))
         with weather.asking(60) as asking:
             assert asking.process.wait(90) == 0, asking.err.read_text()[-2000:]
         log = weather.server.log
-        assert broken(log, GRACE + max(lag, asking.answers[-1]["lag"]), kills) == []
+        assert broken(log, max(grace, asking.grace), kills) == []
         assert {entry["key"] for entry in log[len(before) :]} == {weather.keys[2][-4:]}, "the one that may be used"
         reported = {each["key"]: each["state"] for each in asking.told if "key" in each}
         assert {tail: state for tail, state in reported.items() if state != "healthy"} == states
@@ -312,7 +304,7 @@ def killed(asking: Asking) -> float:
 def everything(folder: Path) -> Iterator[tuple[Place, Rehearsal]]:
     """Both providers in a storm, and the whole program with five keys of each; nothing of a key is left behind."""
     keys = {provider: secrets(provider, 11) for provider in PROVIDERS}
-    scripts = [script(provider, keys[provider], 11, 5, whole=False) for provider in PROVIDERS]
+    scripts = [script(provider, keys[provider], 11, 3, whole=False) for provider in PROVIDERS]
     both = {name: {**scripts[0][name], **scripts[1][name]} for name in ("keys", "buckets")}
     path = folder / "keys.txt"
     lines = [line for provider in PROVIDERS for line in key_file(folder, keys[provider]).read_text().splitlines()]
@@ -334,17 +326,19 @@ def everything(folder: Path) -> Iterator[tuple[Place, Rehearsal]]:
 def test_a_replay_in_a_storm(tmp_path: Path) -> None:
     """The cassette of a replay that met all of this holds no key, and the replay from it ends the same."""
     with everything(tmp_path) as (place, server):
-        candles = ["--candles", str(lively(tmp_path, 1_500 if FULL else 500)), *words(LIVELY)]
+        candles = ["--candles", str(lively(tmp_path, BARS)), *words(LIVELY)]
         told = place.run("replay", *candles, "--council", "degraded", "--record", "tape.jsonl", "--json", seconds=150)
         assert told.code == 0, told.err
         (place.folder / "told.txt").write_text(told.out + told.err)
-        assert broken(server.log, 2 * GRACE) == []
+        tape = [json.loads(line) for line in (place.folder / "tape.jsonl").read_text().splitlines()]
+        longest = max(call["latency_ms"] for line in tape for call in line["calls"] if call["code"])
+        assert broken(server.log, GRACE + longest / 1000) == []
         codes = Counter(entry["code"] for entry in server.log)
         assert {200, 402, 429} <= set(codes)
         calm = replace(place, env={"COUNCIL_MODE": "degraded"})
         again = calm.run("replay", *candles, "--council", "tape.jsonl", "--json")
         assert (again.code, again.out) == (0, told.out), again.err
-        figures(codes=dict(sorted(codes.items())), answers=len((place.folder / "tape.jsonl").read_text().splitlines()))
+        figures(codes=dict(sorted(codes.items())), answers=len(tape))
 
 
 @pytest.mark.slow
@@ -352,16 +346,18 @@ def test_a_replay_in_a_storm(tmp_path: Path) -> None:
 def test_a_killed_run_in_a_storm(tmp_path: Path) -> None:
     """The whole bot, chat and all: killed in the middle of it, started again, asked about its health, and clean."""
     with everything(tmp_path) as (place, server):
-        argv = ["run", "--candles", str(lively(tmp_path, 500)), *words(LIVELY), "--speed", "0", "--council", "strict"]
+        argv = ["run", "--candles", str(lively(tmp_path, BARS)), *words(LIVELY), "--speed", "0", "--council", "strict"]
         with place.start(*argv) as running:
-            running.until(lambda: len(server.log) > 40, 90, "calls")
+            running.until(lambda: len(server.log) > 30, 90, "calls")
             running.kill()
             killed_at = time.time()
         with place.start(*argv) as running:
             health, keys = running.ask("/health")[0], running.ask("/council")[0]
             assert running.process.wait(120) == 0, running.err[-2000:]
         (place.folder / "told.txt").write_text(health + keys)
-        assert broken(server.log, 2 * GRACE, [killed_at]) == []
+        with contextlib.closing(sqlite3.connect(place.data / "conclave.db")) as db:
+            ((longest,),) = db.execute("SELECT max(latency_ms) FROM calls WHERE code > 0").fetchall()
+        assert broken(server.log, GRACE + longest / 1000, [killed_at]) == []
         codes = Counter(entry["code"] for entry in server.log)
         assert {200, 402, 429} <= set(codes)
         figures(codes=dict(sorted(codes.items())))

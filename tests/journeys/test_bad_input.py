@@ -208,7 +208,7 @@ QUICK: dict[str, Case] = {
     "--interval text": option("--interval", "1h", names=("--interval", "1h")),
     "missing funding": option("--funding", "rates.csv", names=("rates.csv", "does not exist")),
     "--council typo": option("--council", "rulse", names=("rulse", "rules")),
-    "--council not there yet": option("--council", "strict", names=("strict", "rules")),
+    "--council without keys": option("--council", "strict", names=("strict", "HF_TOKEN", "GEMINI_API_KEY")),
     "--council empty": option("--council", "", names=("--council",)),
     "unknown command": Case(argv=("reply",), code=INPUT, names=("reply",)),
     "unknown option": option("--candels", "x.csv", names=("--candels",)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 from pybit.unified_trading import HTTP  # type: ignore[import-untyped]
 
+from tests.benchmarks.bench_chat import idle_loop
 from tests.journeys.council import (
     AGENTS,
     BAD,
@@ -50,6 +52,9 @@ from tests.stand_ins.proxy import Fault, Kind, Proxy
 
 LONGEST = 26.0  # seconds from the proposal to the verdict: the council's 25 and one
 ON_TIME = 1.0  # seconds that what does not wait for a council may take
+LAG_MS = 20.0
+METER_SECONDS = 330.0  # after which the start has left the window of the program's own meter
+MACHINE = re.compile(r"p99 ([\d.]+) ms")
 LAG = re.compile(r"Loop lag: p50 ([\d.]+) ms, p99 ([\d.]+) ms, p99\.9 ([\d.]+) ms, max ([\d.]+) ms")
 BTC, ETH, SOL = "BTCUSDT", "ETHUSDT", "SOLUSDT"
 NAMES = {"quant": "Quant", "strategist": "Strategist", "risk_manager": "Risk manager"}
@@ -72,8 +77,8 @@ class Play:
 
     @property
     def script(self) -> Mapping[str, Any]:
-        """For the server: every call, however often it is repeated."""
-        return {self.whom: [f"{self.item}*forever"]}
+        """For the server: every call of one council, and none of the next, whose failures would shut a breaker."""
+        return {self.whom: [f"{self.item}*{4 if self.whom == 'any' else 2}"]}
 
     @property
     def expected(self) -> dict[str, str]:
@@ -113,7 +118,6 @@ def whole_programme() -> Iterator[Play]:
             yield Play(item=item, whom=whom)
         yield Play(item="good", whom="any")
         yield Play(item=item, whom="any")
-        yield Play(item="good", whom="any")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +204,15 @@ def played(stage: Stage, programme: Sequence[Play], print_every: int) -> list[De
     return debates
 
 
+def lag_of_machine(idle: subprocess.Popen[str]) -> float:
+    """p99 of a loop with nothing to do, in milliseconds, once it has ended."""
+    assert idle.stdout is not None
+    with idle.stdout as told_by_it:
+        found = MACHINE.search(told_by_it.read())
+    assert found is not None
+    return float(found[1])
+
+
 def lag_of(running: Running) -> tuple[float, float]:
     """p99 and the worst of the program's own meter, in milliseconds."""
     found = LAG.search(running.ask("/health")[0])
@@ -208,42 +221,43 @@ def lag_of(running: Running) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    ("programme", "least_seconds"),
+    "programme",
     [
-        pytest.param(SLICE, 0.0, id="slice"),
-        pytest.param(tuple(whole_programme()), 330.0, id="all", marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
+        pytest.param(SLICE, id="slice"),
+        pytest.param(tuple(whole_programme()), id="all", marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
     ],
 )
-def test_whatever_models_do_a_verdict_comes_in_time(
-    programme: Sequence[Play], least_seconds: float, tmp_path: Path
-) -> None:
+def test_whatever_models_do_a_verdict_comes_in_time(programme: Sequence[Play], tmp_path: Path) -> None:
     """The specified status, a rejection where anybody failed, on card and command line; and the loop stays free."""
     bars = 8 * len(programme) + 60
     tracks = [Track(symbol=BTC, edges=every(2, bars), start=PRICE)]
     began = time.monotonic()
     with (
-        scene(tmp_path, tracks, bars=bars, bar_seconds=0.35, keys=new_keys()) as there,
+        scene(tmp_path, tracks, bars=bars, bar_seconds=0.4, keys=new_keys()) as there,
+        idle_loop() as idle,
         there.start("--speed", "0") as running,
     ):
         stage = Stage(scene=there, running=running)
-        debates = played(stage, programme, print_every=max(10, len(programme) // 12))
+        debates = played(stage, programme, print_every=max(10, len(programme) // 8))
         rejected = {each.number for each in debates if set(each.statuses.values()) != {OK}}
         assert ordered(there.rows()).isdisjoint(rejected)
         p99, worst = lag_of(running)
         slowest = max(each.seconds for each in debates)
-        measured(councils=len(debates), slowest_s=slowest, lag_p99_ms=p99, lag_worst_ms=worst)
-        if least_seconds and time.monotonic() - began > least_seconds:  # the start is no longer in the meter's window
-            assert p99 < 20, (p99, worst)
+        long = time.monotonic() - began > METER_SECONDS
         assert running.leave()[0] == 0, running.err
         assert "Traceback" not in running.err
+    machine = lag_of_machine(idle)
+    measured(councils=len(debates), slowest_s=slowest, lag_p99_ms=p99, lag_worst_ms=worst, machine_p99_ms=machine)
+    if long:  # the start is no longer in the meter's window; what the machine itself is late by is not the program's
+        assert p99 < LAG_MS + machine, (p99, machine)
 
 
 # What does not wait for a council
 
 BAR_SECONDS = 1.0
 HANG = {"any": ["hang*forever"]}
-OPENED, DEBATED = 3, 8  # bars: two positions begin; a candidate meets their stop and exit
-PANICKED, LEFT, KILLED = 12, 16, 20  # further candidates
+OPENED, DEBATED = 2, 6  # bars: two positions begin; a candidate meets their stop and exit
+PANICKED, LEFT, KILLED = 9, 12, 15  # further candidates
 OPENING = {"entry": {"entry_offset": 0.0005, "entry_ttl_bars": 3}}
 
 
@@ -413,7 +427,7 @@ def test_who_decides_is_chosen_in_the_chat(tmp_path: Path) -> None:
             assert running.leave()[0] == 0
         with there.start("--speed", "0") as running:
             assert "off" in running.ask("/mode")[0].partition("\n")[0]
-            assert running.leave()[0] == 0
+            left_while_overheard(Stage(scene=there, running=running))
 
 
 def rules_alone(stage: Stage) -> None:
@@ -493,6 +507,20 @@ def nobody(stage: Stage) -> None:
     verdict = there.next_of(running, "VerdictReached", there.end)
     assert (verdict.body["council"], verdict.body["approved"], verdict.body["answers"]) == ("off", True, [])
     assert len(there.models.log()) == heard
+
+
+def left_while_overheard(stage: Stage) -> None:
+    """Ctrl-C while models are heard beside the rules and somebody asks as well: nothing is left behind."""
+    there, running = stage.scene, stage.running
+    running.say("/mode shadow")  # stricter than nobody
+    there.next_of(running, "CouncilModeChanged", there.of("CouncilModeChanged")[-1].seq)
+    there.models.perform({"any": ["hang*forever"]})
+    there.next_of(running, "VerdictReached", there.end)
+    running.say("/ask BTC long")
+    running.until(lambda: any(each["seconds"] is None for each in there.models.log()), 20, "call that hangs")
+    code, seconds = running.leave()
+    assert (code, "Traceback" in running.err) == (0, False), running.err
+    assert seconds <= 3, seconds
 
 
 # What leaves the program, and what never does
@@ -658,6 +686,33 @@ def usages(there: Scene, debate: Debate) -> dict[str, tuple[int, int]]:
 
 
 # Keys
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperament", ["hostile", "drunk", "contrarian"])
+def test_models_of_any_temperament_can_only_veto_or_shrink(temperament: str, tmp_path: Path) -> None:
+    """Twenty-five candidates: the trade is the one that was proposed, of its base size at most, or none."""
+    tracks = [Track(symbol=BTC, edges=every(2, 200), start=PRICE)]
+    with scene(tmp_path, tracks, bars=200, bar_seconds=0.4, keys=new_keys()) as there:
+        there.models.perform({"temperament": temperament})
+        with there.start("--speed", "0") as running:
+            running.until(lambda: len(there.of("VerdictReached")) >= 25, 90, "25 verdicts")
+            assert running.leave()[0] == 0, running.err
+        proposed = {row.body["verdict_id"]: row.body for row in there.of("CandidateProposed")}
+        heard = [row.body for row in there.of("AgentAnswered")]
+    failed = {each["verdict_id"] for each in heard if each["said"]["answer"]["status"] != OK}
+    orders = {row.body["verdict_id"]: row.body for row in there.of("OrderIntended")}
+    for verdict in (row.body for row in there.of("VerdictReached")):
+        base, order = proposed[verdict["verdict_id"]], orders.get(verdict["verdict_id"])
+        same = ("symbol", "side", "entry", "stop", "take_profit", "close", "equity")
+        assert [verdict[name] for name in same] == [base[name] for name in same]
+        assert 0 <= float(verdict["qty"]) <= float(base["qty"])
+        assert 0 <= verdict["size_modifier"] <= 1
+        assert bool(order) == verdict["approved"]
+        if order:
+            assert verdict["verdict_id"] not in failed
+            assert [order[name] for name in ("qty", "price", "stop")] == [verdict["qty"], base["entry"], base["stop"]]
+            assert order["side"].lower() == ("buy" if base["side"] == "long" else "sell")
 
 
 @pytest.mark.slow

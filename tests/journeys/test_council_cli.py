@@ -18,7 +18,6 @@ from tests.faults.markets import LIVELY, lively, words
 from tests.journeys.program import Done, Place
 from tests.stand_ins.rehearsal import KEYS, Rehearsal, rehearsal
 
-SIX: Final = ("quant", "strategist", "risk_manager")
 ENOUGH: Final = 320  # bars: the council is heard from the two hundredth on
 SHORT: Final = {"agent_seconds": 1.5, "attempt_seconds": 1.5, "council_seconds": 3.0}
 
@@ -184,8 +183,10 @@ def test_the_doctor_with_models(rehearsed: Place) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "item",
-    ["401", "402", "403", "404", "400", "422", "429(600)", "500", "503", "bad_model", "bad_key"]
-    + ["wrong_enum", "ungrounded", "truncated", "nan", "empty", "html", "safety", "big", "reset", "hang", "max_tokens"],
+    [
+        *("401", "402", "403", "404", "400", "422", "429(600)", "500", "503", "bad_model", "bad_key"),
+        *("wrong_enum", "ungrounded", "truncated", "nan", "empty", "html", "safety", "big", "reset", "hang"),
+    ],
 )
 def test_the_doctor_finds_it(rehearsed: Place, server: Rehearsal, item: str) -> None:
     """Exit code 1, a line that says what is wrong, no traceback, no key; in JSON the same."""
@@ -276,7 +277,7 @@ def test_recorded_candles_are_graded(test_data: Path, place: Place, tmp_path: Pa
 
 def opened(folder: Path) -> None:
     """The chart is a picture and the workbook has sheets."""
-    import openpyxl
+    import openpyxl  # type: ignore[import-untyped]
     from PIL import Image
 
     with Image.open(folder / "council.png") as picture:

@@ -44,7 +44,7 @@ RECORDED: Final = {
 }
 YEAR: Final = (1_735_689_600_000, 1_767_225_600_000)  # 2025, ms UTC
 SOUND: Final = ("good*3", "think", "fence", "two_objects", "reasoning_content", "prose_around")
-BROKEN: Final = ("wrong_enum", "ungrounded", "truncated", "nan", "empty", "safety", "503", "500", "402", "429(1)")
+BROKEN: Final = ("wrong_enum", "ungrounded", "truncated", "nan", "empty", "safety", "503", "500", "429(1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,7 @@ def studio_on(
         yield Studio(place=Place(folder=folder), server=server, candles=candles, patch=patch)
 
 
-def made_up(symbol: str, bars: int = 320) -> CandleSeries:
+def made_up(symbol: str, bars: int = 400) -> CandleSeries:
     """One made-up market."""
     return synthetic(symbol, seed=18, bars=bars)
 
@@ -236,9 +236,9 @@ def test_another_markets_cassette(studio: Studio, mode: str) -> None:
     """One clear line, no result and exit code 2; so does a cassette of another prompt, model or setting."""
     studio.record(mode)
     studio.patch.setenv("COUNCIL_MODE", mode)
-    other = write_candles(synthetic("BTCUSDT", seed=19, bars=300), studio.place.folder / "BTCUSDT-other.parquet")
-    files = studio.candles[1:3]
-    cases = (("--candles", str(other), *words(LIVELY)), ("--candles", *files, *words({**LIVELY, "bb_period": 6})))
+    other = write_candles(synthetic("BTCUSDT", seed=19, bars=500), studio.place.folder / "BTCUSDT-other.parquet")
+    changed = words({**LIVELY, "sl_atr_multiplier": 2})
+    cases = (("--candles", str(other), *words(LIVELY)), ("--candles", *studio.candles[1:3], *changed))
     for words_ in cases:
         done = in_process(("replay", *words_, "--council", str(studio.tape(mode)), "--json"))
         refused(done, f"{mode}.jsonl has no answer of the", "candidate")

@@ -11,9 +11,10 @@ model says, `aggregate` decides, and it can only veto or shrink.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from trading.council.aggregate import (
     QUANT,
@@ -189,7 +190,7 @@ class Debate:
         return Question(
             model=self._seats.models[agent],
             prompt=self._seats.prompts[agent],
-            schema=schema_of(agent),
+            schema=_schema(agent),
             packet=packet.json(),
             facts=packet.facts(),
         )
@@ -207,7 +208,7 @@ class Debate:
                 model=model.model if model else "",
                 prompt=prompt.name,
                 prompt_hash=prompt.sha256,
-                schema_hash=sha256(canonical(schema_of(agent))),
+                schema_hash=_schema_hash(agent),
                 packet=packet.json(),
                 calls=asked.outcome.calls,
                 twin=self._mode == "degraded" and agent != RISK_MANAGER and asked.reply.status is not Status.OK,
@@ -237,6 +238,17 @@ class Asked(Generic[A]):
 
     reply: Reply[A]
     outcome: Outcome
+
+
+@functools.cache
+def _schema(agent: str) -> Mapping[str, Any]:
+    """It takes longer to write down than a packet."""
+    return schema_of(agent)
+
+
+@functools.cache
+def _schema_hash(agent: str) -> str:
+    return sha256(canonical(_schema(agent)))
 
 
 def _nobody(status: Status, problem: str) -> Asked[A]:

@@ -63,6 +63,8 @@ class Recorder(Taped):
     async def ask(self, question: Question, seconds: float) -> Outcome:
         """The other panel's outcome."""
         outcome = await self._panel.ask(question, seconds)
+        if outcome.status is Status.SKIPPED_BUDGET:
+            raise BadInput(f"{outcome.problem}: a tape with holes is none, raise the caps under council in config.json")
         self._file.write(cassette_line(question.key, about(question), outcome))
         self._file.flush()
         return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +44,7 @@ class Models:
     ) -> None:
         self.caps = caps
         self._clients = (HuggingFace(urls.get("huggingface")), Gemini(urls.get("gemini")))
+        self._asking: set[asyncio.Task[Outcome]] = set()
         self._pool = KeyPool(keys, memory.keys, wall)
         self._budget = Budget(caps, memory.spending, wall)
         self._caller = Caller(
@@ -68,7 +70,10 @@ class Models:
 
     async def ask(self, question: Question, seconds: float) -> Outcome:
         """See `Panel`."""
-        return await self._caller.ask(question, seconds)
+        asking = asyncio.create_task(self._caller.ask(question, seconds))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        return await asking
 
     def report(self) -> tuple[KeyReport, ...]:
         """How the keys are."""
@@ -83,7 +88,11 @@ class Models:
         return healthy == len(keys), f"{healthy} of {len(keys)} keys, today {money}, {tokens}"
 
     async def close(self) -> None:
-        """Keep the counts, close the connections."""
+        """End what is still asked, and book it; keep the counts, close the connections."""
+        asking = tuple(self._asking)
+        for each in asking:
+            each.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
         await self._pool.flush()
         for client in self._clients:
             await client.close()

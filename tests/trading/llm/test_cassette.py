@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -91,13 +92,20 @@ def played(path: Path, *asked: Question) -> list[Outcome]:
     return asyncio.run(play())
 
 
-@given(outcomes)
+@given(outcomes.filter(lambda outcome: outcome.status is not Status.SKIPPED_BUDGET))
 def test_any_outcome_comes_back_whole(tmp_path_factory: pytest.TempPathFactory, outcome: Outcome) -> None:
     """Every status, every text and every call, to the last digit."""
     path = recorded(tmp_path_factory.mktemp("tape") / "tape.jsonl", (asked(), outcome))
     assert played(path, asked()) == [outcome]
     assert path.read_bytes().isascii()
     assert path.read_text().count("\n") == 1
+
+
+def test_a_tape_has_no_holes(tmp_path: Path) -> None:
+    """What the day's budget does not allow is no answer to keep: recording ends and says what to do."""
+    recorder = Recorder(Saying([Outcome(status=Status.SKIPPED_BUDGET, problem="nothing is left")]), tmp_path / "t")
+    with contextlib.closing(recorder), pytest.raises(BadInput, match="raise the caps"):
+        asyncio.run(recorder.ask(asked(), 1.0))
 
 
 def test_a_repeated_question(tmp_path: Path) -> None:
