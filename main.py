@@ -1483,17 +1483,19 @@ def adviser(place: Place, desk: Desk) -> Adviser:
     from bot.ports import Advice
     from bot.tuning import overlaid
     from trading.advice import sounding
+    from trading.council.rules import RulesCouncil
     from trading.errors import BadInput
     from trading.events import AgentAnswered
     from trading.hearing import Minutes
 
     async def advise(symbol: str, side: Side | None) -> Advice:
-        council = desk.council
+        # In their shadow the models are not waited for: who decides is who is asked.
+        plan = replace(place.plan, config=overlaid(place.plan.config, desk.book.settings))
+        council = RulesCouncil(packet_terms(plan, symbol)) if desk.council.mode == "shadow" else desk.council
         if council.mode == "off":
             return Advice(symbol=symbol, council="off", problem="the council is off: /mode rules turns it on")
-        strategy = overlaid(place.plan.config, desk.book.settings).strategy_for(symbol)
         try:
-            asked = sounding(desk, strategy, symbol, side)
+            asked = sounding(desk, plan.config.strategy_for(symbol), symbol, side)
         except BadInput as error:
             return Advice(symbol=symbol, council=council.mode, side=side, problem=str(error))
         minutes, proposal = Minutes(), asked.brief.proposal

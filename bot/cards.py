@@ -34,6 +34,7 @@ from bot.text import (
     signed,
     word,
 )
+from trading.council.ballots import stance
 from trading.events import (
     AgentAnswer,
     AgentAnswered,
@@ -64,7 +65,6 @@ from trading.events import (
     TradingResumed,
     VerdictReached,
 )
-from trading.grades import stance
 from trading.model import ExitReason, OrderSide, Purpose, Side
 from trading.pictures import Theme
 

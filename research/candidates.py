@@ -18,6 +18,7 @@ from typing import Final
 
 import numpy as np
 
+from trading.council.ballots import ballot_of
 from trading.council.packet import WINDOW
 from trading.cycle import propose
 from trading.events import AgentAnswer, ShadowEnded, Testimony
@@ -218,7 +219,7 @@ def ballot(answer: AgentAnswer, side: Side, heard: Sequence[Testimony]) -> Ballo
     """An agent's answer as a vote on the trade, with what all calls for it took together."""
     own = [said for said in heard if said.answer.agent == answer.agent]
     calls = [call for said in own for call in said.calls]
-    return Ballot.of(
+    return ballot_of(
         answer,
         side,
         failed=next((said.answer.status for said in own if said.twin), ""),

@@ -22,6 +22,7 @@ from storage.queries import Records, Story
 from storage.reports import summed
 from trading.council import MODEL_MODES
 from trading.council.aggregate import RISK_MANAGER
+from trading.council.ballots import ballot_of
 from trading.council.schemas import Status
 from trading.events import (
     AgentAnswer,
@@ -322,7 +323,7 @@ def _allowed(verdict: VerdictReached, file: _File) -> float:
 
 def _ballot(answer: AgentAnswer, side: Side, file: _File) -> Ballot:
     effort, failed = file.efforts.get(answer.agent), file.missing.get(answer.agent)
-    return Ballot.of(
+    return ballot_of(
         answer,
         side,
         failed=failed or "",

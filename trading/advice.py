@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,4 +48,5 @@ def sounding(desk: Desk, strategy: Strategy, symbol: str, side: Side | None) -> 
         why = f"the way of the last {AVERAGE_BARS} bars: the strategy has no signal here"
     proposal = propose(desk.rules, desk.instruments[symbol], candle, distance, side)
     window = desk.signals.window(symbol, WINDOW)
-    return Sounding(brief=Brief(window=window, proposal=proposal, account=desk.facts(candle)), why=why)
+    account = replace(desk.facts(candle), data_age_bars=0.0)  # it is about that close, not about now
+    return Sounding(brief=Brief(window=window, proposal=proposal, account=account), why=why)

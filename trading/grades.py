@@ -11,26 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
-from trading.council.aggregate import FOR_SIDE
-from trading.council.schemas import Bias, Decision, Status, Vote
-from trading.events import AgentAnswer
-from trading.model import Side
 from trading.pictures import Theme
 
 Word = Literal["helps", "hurts", "insufficient evidence"]
 STATUSES: Final = ("OK", "ABSTAIN", "INVALID", "TIMEOUT", "QUOTA", "ERROR", "SKIPPED_BUDGET")
-
-
-def stance(answer: AgentAnswer, side: Side) -> int:
-    """+1 for a trade on that side, -1 against it, 0 for neither and where there is no answer.
-
-    What is no vote for it and not neutral is against it.
-    """
-    if answer.status.upper() != Status.OK:
-        return 0
-    if answer.vote in (*FOR_SIDE[side], Decision.APPROVED):
-        return 1
-    return 0 if answer.vote in (Vote.NEUTRAL, Bias.CHOPPY) else -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,26 +30,6 @@ class Ballot:
     p_win: float | None
     seconds: float | None = None
     cost_usd: float = 0.0
-
-    @classmethod
-    def of(
-        cls,
-        answer: AgentAnswer,
-        side: Side,
-        *,
-        failed: str = "",
-        seconds: float | None = None,
-        cost_usd: float = 0.0,
-    ) -> Ballot:
-        """An agent's word. Where a twin stood in for its model, which `failed`, the twin's vote is not its own."""
-        return cls(
-            agent=answer.agent,
-            status=failed or str(answer.status),
-            stance=0 if failed else stance(answer, side),
-            p_win=None if failed else answer.p_win,
-            seconds=seconds,
-            cost_usd=cost_usd,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

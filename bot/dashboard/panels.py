@@ -37,7 +37,7 @@ from bot.screen import LogLine
 from bot.terminal import inert, words_of
 from bot.text import UNKNOWN, duration, moment, money, multiple, percent, price, quantity
 from trading import events as ev
-from trading.grades import stance
+from trading.council.ballots import stance
 from trading.model import ZERO, OrderSide, Purpose, Side
 from trading.orders import OrderState
 from trading.status import EntryView, OrderView, PositionView, Status

@@ -236,7 +236,7 @@ def leaked(folder: Path, keys: Sequence[str], but: Sequence[Path] = ()) -> None:
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_storm_ends_in_statuses(tmp_path: Path, provider: str) -> None:
     """Some hundred questions at once: every one ends in time, and every rest is kept."""
-    with storm(tmp_path, provider, rounds=QUESTIONS // 24, whole=True) as weather:
+    with storm(tmp_path, provider, rounds=QUESTIONS // 40, whole=True) as weather:
         with weather.asking(QUESTIONS) as asking:
             assert asking.process.wait(600 if FULL else 90) == 0, asking.err.read_text()[-2000:]
         log, answers = weather.server.log, asking.answers

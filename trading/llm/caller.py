@@ -44,8 +44,8 @@ GRACE: Final = 0.1
 BACKOFF, LONGEST_BACKOFF = 0.25, 2.0  # seconds, before jitter
 LONGEST_RAW: Final = 100_000
 """Characters of an answer that are kept; longer ones are never read (`reading.MAX_CHARS`)."""
-LONGEST_MENDED: Final = 6_000
-"""Characters of a bad answer that go back with its errors; a good one has 5,000 at most."""
+LONGEST_MENDED: Final = 2_000
+"""Characters of a bad answer that go back with its errors: a good one rarely has a thousand."""
 LONGEST_FINISH: Final = 80
 LEAST_TOKENS_OUT: Final = 2048
 """What an adapter may raise a smaller limit to."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from trading.council.ballots import ballot_of, stance
 from trading.events import AgentAnswer
-from trading.grades import Ballot, stance
 from trading.model import Side
 
 
@@ -37,5 +37,5 @@ def test_where_an_answer_stands(answer: AgentAnswer, side: Side, wanted: int) ->
 
 def test_a_twin_in_the_place_of_a_model_is_not_its_vote() -> None:
     """The model failed, and that is what is counted."""
-    ballot = Ballot.of(an_answer(vote="LONG", p_win=0.7), Side.LONG, failed="TIMEOUT", seconds=8.0)
+    ballot = ballot_of(an_answer(vote="LONG", p_win=0.7), Side.LONG, failed="TIMEOUT", seconds=8.0)
     assert (ballot.status, ballot.stance, ballot.p_win, ballot.seconds) == ("TIMEOUT", 0, None, 8.0)
