@@ -7,6 +7,7 @@ its command line and the server's own log. Times are the wall's.
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import subprocess
@@ -59,6 +60,10 @@ LAG = re.compile(r"Loop lag: p50 ([\d.]+) ms, p99 ([\d.]+) ms, p99\.9 ([\d.]+) m
 BTC, ETH, SOL = "BTCUSDT", "ETHUSDT", "SOLUSDT"
 NAMES = {"quant": "Quant", "strategist": "Strategist", "risk_manager": "Risk manager"}
 PRICE = 54_321.7  # where BTC begins: no number of a packet is near
+
+WHOLE = pytest.mark.skipif(
+    "CONCLAVE_FULL_COUNCIL" not in os.environ, reason="every item for every agent: CONCLAVE_FULL_COUNCIL=1"
+)
 
 
 def new_keys(count: int = 2) -> tuple[str, str]:
@@ -224,7 +229,7 @@ def lag_of(running: Running) -> tuple[float, float]:
     "programme",
     [
         pytest.param(SLICE, id="slice"),
-        pytest.param(tuple(whole_programme()), id="all", marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
+        pytest.param(tuple(whole_programme()), id="all", marks=[WHOLE, pytest.mark.timeout(3600)]),
     ],
 )
 def test_whatever_models_do_a_verdict_comes_in_time(programme: Sequence[Play], tmp_path: Path) -> None:
@@ -688,7 +693,7 @@ def usages(there: Scene, debate: Debate) -> dict[str, tuple[int, int]]:
 # Keys
 
 
-@pytest.mark.slow
+@WHOLE
 @pytest.mark.parametrize("temperament", ["hostile", "drunk", "contrarian"])
 def test_models_of_any_temperament_can_only_veto_or_shrink(temperament: str, tmp_path: Path) -> None:
     """Twenty-five candidates: the trade is the one that was proposed, of its base size at most, or none."""
@@ -715,7 +720,7 @@ def test_models_of_any_temperament_can_only_veto_or_shrink(temperament: str, tmp
             assert order["side"].lower() == ("buy" if base["side"] == "long" else "sell")
 
 
-@pytest.mark.slow
+@WHOLE
 @pytest.mark.parametrize("item", KEYS_GONE)
 def test_without_a_usable_key_nothing_is_traded(item: str, tmp_path: Path) -> None:
     """Every key refused, drained or resting: the candidate is rejected at once, also after kill -9; no key is told."""
