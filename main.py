@@ -2125,9 +2125,10 @@ def council_record_command(args: argparse.Namespace) -> int:
 
 def llm_command(args: argparse.Namespace) -> int:
     """`main.py llm`: the scripted model server alone, until Ctrl-C."""
+    from trading.llm.rehearsal.script import Script
     from trading.llm.rehearsal.server import RehearsalServer
 
-    script = None if args.script is None else script_of(args.script)
+    script = None if args.script is None else Script.read(args.script)
 
     async def serve() -> None:
         stop = asked_to_stop()
@@ -2142,14 +2143,6 @@ def llm_command(args: argparse.Namespace) -> int:
     except (OSError, OverflowError) as error:
         raise BadInput(f"--port {args.port} cannot be opened: {error}") from error
     return 0
-
-
-def script_of(path: Path) -> object:
-    """The script in a file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"--script {path} is not readable JSON: {error}") from error
 
 
 # -------------------------------------------------------------------------------------------------- smaller commands

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -23,6 +23,7 @@ from trading.council.packet import WINDOW
 from trading.cycle import propose
 from trading.events import AgentAnswer, ShadowEnded, Testimony
 from trading.grades import Ballot, Judged
+from trading.hearing import Minutes
 from trading.model import MILLISECOND, AccountFacts, BoolArray, CandleSeries, Instrument, Proposal, Side, exact, millis
 from trading.parameters import AccountTerms, TradeRules
 from trading.ports import Brief, Council, Deliberation
@@ -165,37 +166,21 @@ async def judge(
     """
     rows = []
     for candidate in asked:
-        hearing, weights = Hearing(), {}
-        ruling = await council.deliberate(candidate.brief, hearing)
+        minutes, weights = Minutes(), {}
+        ruling = await council.deliberate(candidate.brief, minutes)
         for name, other in (others or {}).items():
-            weights[name] = weight_of(await other.deliberate(candidate.brief, Hearing()))
-        rows.append(judged(candidate, council.mode, ruling, hearing, weights))
+            weights[name] = weight_of(await other.deliberate(candidate.brief, Minutes()))
+        rows.append(judged(candidate, council.mode, ruling, minutes, weights))
     return rows
 
 
-@dataclass(slots=True)
-class Hearing:
-    """A `Witness` that keeps what is said about one candidate."""
-
-    said: list[Testimony] = field(default_factory=list)
-    conclusions: dict[str, Deliberation] = field(default_factory=dict)
-
-    def heard(self, said: Testimony) -> None:
-        """One agent has been asked."""
-        self.said.append(said)
-
-    def concluded(self, council: str, ruling: Deliberation) -> None:
-        """What the models would have decided."""
-        self.conclusions[council] = ruling
-
-
 def judged(
-    candidate: Candidate, council: str, ruling: Deliberation, hearing: Hearing, others: Mapping[str, float]
+    candidate: Candidate, council: str, ruling: Deliberation, minutes: Minutes, others: Mapping[str, float]
 ) -> Judged:
     """A candidate with what was decided on it and what became of it."""
     proposal, outcome = candidate.brief.proposal, candidate.outcome
     told = {said.council: said.size_modifier if said.approved else 0.0 for said in ruling.opinions}
-    told |= {name: weight_of(said) for name, said in hearing.conclusions.items()}
+    told |= {name: weight_of(said) for name, said in minutes.opinions}
     return Judged(
         verdict_id=candidate.number,
         at=millis(candidate.at),
@@ -205,7 +190,7 @@ def judged(
         weight=weight_of(ruling),
         r=outcome.r if outcome else None,
         ended=outcome is not None,
-        ballots=tuple(ballot(answer, proposal.side, hearing.said) for answer in ruling.answers),
+        ballots=tuple(ballot(answer, proposal.side, minutes.said) for answer in ruling.answers),
         others={**told, **others},
     )
 
