@@ -36,9 +36,11 @@ bench: $(INSTALLED)  ## the benchmarks, as a table; make bench ARGS="replay" run
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 # What CI runs a short slice of, whole: ten months of candles over the wire, twenty kills of each kind, a minute's
-# outages. CONCLAVE_TEST_DATA names the folder with recorded candles. Results: docs/proofs.md
+# outages, whatever a model can do to a council. CONCLAVE_TEST_DATA names the folder with recorded candles. Results:
+# docs/proofs.md
 proof: $(INSTALLED)  ## the slow proofs (an hour); make proof ARGS="-k outage" runs some of them
-	@CONCLAVE_FULL_WIRE=1 $(BIN)/python -m pytest -rP --timeout 3600 tests/faults $(ARGS)
+	@CONCLAVE_FULL_WIRE=1 CONCLAVE_FULL_COUNCIL=1 $(BIN)/python -m pytest -rP --timeout 3600 \
+	    tests/faults tests/journeys/test_council.py $(ARGS)
 
 pictures: $(INSTALLED)  ## play a newcomer in a browser and take the README's pictures (needs chromium)
 	@CONCLAVE_PICTURES=1 $(BIN)/python -m pytest --timeout 300 tests/journeys/test_newcomer.py $(ARGS)

@@ -21,7 +21,10 @@ PROVIDERS = ("huggingface", "gemini")
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """A released prompt file: `name` is `quant/v001`, `sha256` that of its bytes; `user` has one `{{packet_json}}`."""
+    """A released prompt file: `name` is `quant/v001`, `sha256` that of its bytes; `user` has one `{{packet_json}}`.
+
+    The last paragraph of `system` says the form of the answer.
+    """
 
     agent: str
     name: str
@@ -32,6 +35,11 @@ class Prompt:
     def filled(self, packet: str) -> str:
         """The user part with the packet in its place."""
         return self.user.replace("{{packet_json}}", packet)
+
+    @property
+    def form(self) -> str:
+        """The form of the answer: all that is needed to mend one."""
+        return self.system.rpartition("\n\n")[2]
 
 
 @dataclass(frozen=True, kw_only=True)

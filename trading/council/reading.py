@@ -45,7 +45,6 @@ _THINK = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 _OPENING = re.compile(r'\{\s*+["}]')
 # A string that never ends is one token, too: what follows it would be searched again and again.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]+")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _LEFT_OUT = frozenset({"title", "description", "$defs", "minLength", "maxLength"})
 
@@ -81,8 +80,13 @@ def cited(answer: Answer) -> tuple[Evidence, ...]:
 
 
 def _refused(problems: list[str]) -> Read:
-    plain = dict.fromkeys(_UNPRINTABLE.sub(" ", problem)[:MAX_PROBLEM_CHARS] for problem in problems)
+    plain = dict.fromkeys(_printable(problem)[:MAX_PROBLEM_CHARS] for problem in problems)
     return Read(answer=None, problems=tuple(plain)[:MAX_PROBLEMS])
+
+
+def _printable(text: str) -> str:
+    """What the model wrote itself stands in it: no control or direction marks, nothing unassigned."""
+    return " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())
 
 
 def _spoken(text: str) -> str:

@@ -44,12 +44,15 @@ GRACE: Final = 0.1
 BACKOFF, LONGEST_BACKOFF = 0.25, 2.0  # seconds, before jitter
 LONGEST_RAW: Final = 100_000
 """Characters of an answer that are kept; longer ones are never read (`reading.MAX_CHARS`)."""
-LONGEST_MENDED: Final = 2_000
-"""Characters of a bad answer that go back with its errors: a good one rarely has a thousand."""
+LONGEST_MENDED: Final = 1_000
+"""Bytes of a bad answer that go back with its errors: a good one rarely has a thousand."""
+LONGEST_COMPLAINT: Final = 500
+"""Bytes of its errors."""
 LONGEST_FINISH: Final = 80
 LEAST_TOKENS_OUT: Final = 2048
 """What an adapter may raise a smaller limit to."""
 _ABOUT_KEYS: Final = frozenset({401, 402, 403, 429})
+_MENDING: Final = "You have judged these facts of a trade. Mend your answer: change only what is wrong with it."
 _MILLION: Final = Decimal(1_000_000)
 
 
@@ -239,7 +242,7 @@ class Caller:
         reply, problems = await self._answered(inquiry, None)
         if problems and self._mendable(inquiry, reply):
             inquiry.repaired = True
-            reply, problems = await self._answered(inquiry, (reply.text[:LONGEST_MENDED], _complaint(problems)))
+            reply, problems = await self._answered(inquiry, (_cut(reply.text, LONGEST_MENDED), _complaint(problems)))
         if problems:
             told = not reply.stopped or not reply.text.strip()
             inquiry.last = _Failed(Status.INVALID, "; ".join(problems), again=told, judged=True)
@@ -403,10 +406,12 @@ class Caller:
 
 
 def _wire(question: Question, repair: tuple[str, str] | None, seconds: float) -> ModelRequest:
+    """A repair is told the form of the answer and the packet, not again how to judge: that is done, and costs bytes."""
+    prompt = question.prompt
     return ModelRequest(
         model=question.model.model,
-        system=question.prompt.system,
-        user=question.prompt.filled(question.packet),
+        system=prompt.system if repair is None else f"{_MENDING}\n\n{prompt.form}",
+        user=prompt.filled(question.packet),
         schema=question.schema,
         max_tokens=question.model.max_tokens,
         temperature=question.model.temperature,
@@ -429,8 +434,13 @@ def _without_secret(reply: ModelReply, key: Key) -> ModelReply:
 
 
 def _complaint(problems: tuple[str, ...]) -> str:
-    listed = "\n".join(f"- {problem}" for problem in problems)
+    listed = _cut("\n".join(f"- {problem}" for problem in problems), LONGEST_COMPLAINT)
     return f"That answer cannot be used:\n{listed}\nAnswer again with one corrected JSON object and nothing else."
+
+
+def _cut(text: str, most: int) -> str:
+    """As much of a text as has so many bytes."""
+    return text[:most].encode(errors="replace")[:most].decode(errors="ignore")
 
 
 def _status(no: Unanswered | Refused) -> Status:

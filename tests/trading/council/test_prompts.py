@@ -151,6 +151,16 @@ def test_no_prompt_names_a_market_a_date_or_a_price(agent: str) -> None:
     assert not re.search(r"BTC|ETH|USD|bitcoin|crypto|bybit|binance|\b(19|20)\d\d\b|\d{4,}", text, re.IGNORECASE)
 
 
+@pytest.mark.parametrize("agent", AGENTS)
+def test_the_form_is_the_end_of_the_system_part(agent: str) -> None:
+    """One sentence and the example: what a repair is told again."""
+    prompt = released(agent)
+    said, example = prompt.form.split("\n")
+    assert said.startswith("Reply with one JSON object only")
+    assert list(json.loads(example)) == list(schema_of(agent)["properties"])
+    assert prompt.system.endswith(prompt.form)
+
+
 def bytes_of(held: Session) -> tuple[int, int]:
     """What one decision asks (system, user with the packet, schema) and what the twins answer, in bytes."""
     packets = (held.quant_packet, held.strategist_packet, held.risk_packet)

@@ -124,7 +124,7 @@ def test_a_repair_prompt_is_told_everything_but_not_at_length() -> None:
         "decision: Input should be 'APPROVED' or 'REJECTED'",
         "size_multiplier: Input should be less than or equal to 1",
     )
-    noise = {f"{row}\n\u2028{'k' * 300}": row for row in range(20)}
+    noise = {f"{row}\n\u2028\u202e\ud7fc{'k' * 300}": row for row in range(20)}
     problems = quant(json.dumps({**QUANT, **noise})).problems
     assert len(problems) == MAX_PROBLEMS
     assert all(len(problem) <= MAX_PROBLEM_CHARS and problem.isprintable() for problem in problems)

@@ -251,7 +251,11 @@ async def test_a_bad_answer_is_repaired_once(desk: Desk, server: ModelServer, fo
     *_, answer, complaint = server.asked[1].body["messages"]
     assert answer == {"role": "assistant", "content": BAD_TEXTS[form]}
     assert outcome.calls[0].problem in complaint["content"].replace("\n- ", "; ")
-    assert outcome.calls[1].bytes_in > outcome.calls[0].bytes_in + len(answer["content"])
+    system, packet, *_ = server.asked[1].body["messages"]
+    assert packet == server.asked[0].body["messages"][1]
+    whole = server.asked[0].body["messages"][0]["content"]
+    assert whole.endswith(system["content"].partition("\n\n")[2])
+    assert outcome.calls[1].bytes_in == sum(len(each["content"].encode()) for each in server.asked[1].body["messages"])
 
 
 async def test_a_repair_that_is_bad_again_is_the_end(desk: Desk, server: ModelServer) -> None:
@@ -562,7 +566,7 @@ async def test_a_megabyte_is_invalid_and_kept_in_part(desk: Desk, server: ModelS
     first, second = outcome.calls
     assert (first.bytes_out, len(first.raw)) == (1_000_000, 100_000)
     assert "1000000 characters" in first.problem
-    assert second.bytes_in < 14_000
+    assert second.bytes_in < 3_600
 
 
 async def test_pauses_have_full_jitter_from_the_seed(desk: Desk, server: ModelServer) -> None:
