@@ -40,7 +40,7 @@ bench: $(INSTALLED)  ## the benchmarks, as a table; make bench ARGS="replay" run
 # docs/proofs.md
 proof: $(INSTALLED)  ## the slow proofs (an hour); make proof ARGS="-k outage" runs some of them
 	@CONCLAVE_FULL_WIRE=1 CONCLAVE_FULL_COUNCIL=1 $(BIN)/python -m pytest -rP --timeout 3600 \
-	    tests/faults tests/journeys/test_council.py $(ARGS)
+	    tests/faults tests/journeys/test_council.py tests/journeys/test_council_cli.py $(ARGS)
 
 pictures: $(INSTALLED)  ## play a newcomer in a browser and take the README's pictures (needs chromium)
 	@CONCLAVE_PICTURES=1 $(BIN)/python -m pytest --timeout 300 tests/journeys/test_newcomer.py $(ARGS)

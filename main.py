@@ -20,9 +20,11 @@ import os
 import secrets
 import signal
 import sys
+import textwrap
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from bot.ports import Adviser
     from bot.settings import Settings, TradingConfig
     from bot.terminal import Display
+    from research.candidates import Candidate, Hearing, Track
     from research.candles import CandleFile
     from research.fetch import Fetched
     from research.grid import Seek
@@ -61,8 +64,9 @@ if TYPE_CHECKING:
     from trading.exchange.simulated.pace import WirePace
     from trading.exchange.simulated.service import PaperExchange
     from trading.exchange.simulated.venue import Venue
-    from trading.grades import Grade, Graded, Judged
+    from trading.grades import AgentGrade, Arm, Grade, Graded, Judged
     from trading.laboratory import Kind, Laboratory, Progress, Study
+    from trading.llm.budget import Spent
     from trading.llm.cassette import Cassette
     from trading.llm.doctor import Finding
     from trading.llm.keys import Key
@@ -79,7 +83,9 @@ HERE = Path(__file__).resolve().parent
 WARM_UP_BARS = 2400
 SYNTHETIC_BARS = 8192
 SPARKLINE_BARS = 240
+QUESTIONS_AT_ONCE = 3  # of people, to the council: each costs money
 MIRRORED = 16  # candidates that the doctor turns upside down
+HIGHER = "raise council.daily_usd or council.daily_tokens in config.json"
 PROGRESS_SECONDS = 2.0  # between lines of progress off a terminal
 
 
@@ -166,6 +172,7 @@ def council_options(tasks: argparse._SubParsersAction[Parser]) -> None:
     """The tasks of `council`."""
     grade = tasks.add_parser("eval", help="how good it is: on what it has decided, or on candle files")
     candle_options(grade)
+    grade.add_argument("--record", type=Path, metavar="FILE", help="keep what the models say in a cassette, or go on")
     grade.add_argument("--out", type=Path, metavar="DIR", help="where the chart and the workbook go")
     grade.set_defaults(action=council_eval_command)
     doctor = tasks.add_parser("doctor", help="asks every model once: keys, ids, answers, time, price")
@@ -176,7 +183,7 @@ def council_options(tasks: argparse._SubParsersAction[Parser]) -> None:
     show.add_argument("id", type=int, metavar="ID")
     show.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else")
     show.set_defaults(action=council_show_command)
-    record = tasks.add_parser("record", help="a cassette of everything the models have said")
+    record = tasks.add_parser("record", help="a cassette of everything the models have said in a running market")
     record.add_argument("--out", type=Path, required=True, metavar="FILE")
     record.set_defaults(action=council_record_command)
 
@@ -589,7 +596,7 @@ def packet_terms(plan: Plan, symbol: str) -> PacketTerms:
     """What the council is told about a symbol's strategy."""
     from trading.council.packet import PacketTerms
 
-    return PacketTerms.of(plan.config.strategy_for(symbol), plan.config.params(symbol))
+    return PacketTerms.of(plan.config.strategy_for(symbol), plan.config.params(symbol), plan.interval)
 
 
 def knife_bars(plan: Plan) -> dict[str, int]:
@@ -597,21 +604,22 @@ def knife_bars(plan: Plan) -> dict[str, int]:
     return {symbol: packet_terms(plan, symbol).knife_lookback for symbol in plan.symbols}
 
 
-def retuning(place: Place, floor: Floor, book: Book) -> Retune:
-    """Makes the desk's parts for settings that lie over the plan's own, and for another council."""
+def retuning(place: Place, floor: Floor, book: Book, sits: str) -> Retune:
+    """Makes the desk's parts for settings that lie over the plan's own, and for another council than `sits`."""
     from bot.tuning import Tuning, overlaid
+    from trading.council.questions import Nobody
     from trading.desk import Tuned
 
     plan = place.plan
 
     async def retune(values: Mapping[str, float], mode: str) -> Tuned:
         before = Tuning(plan.config, lambda: book.settings).current()
-        if missing := council_modes(place).get(mode, ""):
+        if mode != sits and (missing := council_modes(place).get(mode, "")):
             raise BadInput(f"{mode} {missing}")
         asked = replace(plan.council, mode=mode) if mode else plan.council
         changed = replace(plan, config=overlaid(plan.config, values), council=asked)
         source, _, _ = await warmed_up(changed, floor, book)
-        council, guards = voices(changed, place.panel)
+        council, guards = voices(changed, place.panel or Nobody(council_modes(place).get(mode, "")))
         return Tuned(
             rules=changed.config.rules,
             terms=changed.config.terms,
@@ -664,7 +672,13 @@ async def replay_panel(
     from trading.council import MODEL_MODES
     from trading.llm.cassette import Recorder
 
-    panel = await open_panel(plan, settings, stack) if plan.council.mode in MODEL_MODES else None
+    panel = None
+    if plan.council.mode in MODEL_MODES:
+        from trading.llm.models import Models
+
+        panel = await open_panel(plan, settings, stack)
+        if isinstance(panel, Models):
+            stack.callback(tell_keys, panel)
     if record is None:
         return panel
     if panel is None or plan.council.cassette is not None:
@@ -764,6 +778,8 @@ def check_exchange(plan: Plan, settings: Settings) -> None:
         raise BadInput("FEED=replay needs a candle file: main.py run --candles FILE")
     if settings.exchange != "paper" and plan.files:
         raise BadInput(f"--candles are for paper trading: EXCHANGE={settings.exchange} has its own prices")
+    if settings.exchange != "paper" and plan.council.cassette is not None:
+        raise BadInput(f"a cassette knows recorded candles alone: name a mode for EXCHANGE={settings.exchange}")
     if settings.exchange == "live" and plan.council.mode == "off":
         raise BadInput("--council off is refused with EXCHANGE=live: real money is not traded without its guards")
 
@@ -1117,6 +1133,8 @@ async def open_session(place: Place, link: Link, met: Introduction) -> Session:
     """Exchange, journal, trader and office of one account, recovered from what they kept."""
     from bot.tuning import overlaid, unfit
     from storage.journal import SqlJournal
+    from trading.council.questions import Nobody
+    from trading.events import AlertRaised
     from trading.trader import load_book
 
     plan, settings, account = place.plan, place.settings, met.account
@@ -1132,10 +1150,14 @@ async def open_session(place: Place, link: Link, met: Introduction) -> Session:
     seat = Seat(account=account, badge=place.badge, journal=journal, book=book, sequence=sequence, commit_behind=True)
     for name in unfit(plan.config, book.settings):
         print(f"{name} was changed in the chat and does not fit the configuration: ignored", file=sys.stderr)
-    tuned = replace(plan, config=overlaid(plan.config, book.settings), council=chosen_council(place, book))
+    council, lacking = chosen_council(place, book)
+    tuned = replace(plan, config=overlaid(plan.config, book.settings), council=council)
     source, missed, link.exchange.delivered_up_to = await patiently(link, lambda: warmed_up(tuned, floor, book))
-    desk = make_desk(tuned, floor, seat, source, met.instruments, retuning(place, floor, book), place.panel)
+    retune = retuning(place, floor, book, council.mode)
+    desk = make_desk(tuned, floor, seat, source, met.instruments, retune, place.panel or Nobody(lacking))
     trader = make_trader(desk, floor, seat)
+    if lacking:
+        link.inbox.put(AlertRaised(at=floor.clock.now(), kind="council", text=lacking))
     await trader.start(floor.clock.now(), missed, followed_up(tuned, desk, source))
     return Session(
         account=account,
@@ -1148,15 +1170,17 @@ async def open_session(place: Place, link: Link, met: Introduction) -> Session:
     )
 
 
-def chosen_council(place: Place, book: Book) -> Asked:
-    """The council that was chosen in the chat, unless the command line names one or it cannot be any more."""
+def chosen_council(place: Place, book: Book) -> tuple[Asked, str]:
+    """The council that was chosen in the chat, unless the command line names one or it cannot be any more: then why."""
     asked = place.plan.council
     if not book.council or asked.aloud:
-        return asked
+        return asked, ""
+    chosen = replace(asked, mode=book.council)
     if missing := council_modes(place).get(book.council, ""):
-        print(f"the council was {book.council} by the chat, which {missing}: it is {asked.mode} now", file=sys.stderr)
-        return asked
-    return replace(asked, mode=book.council)
+        if book.council in {"strict", "degraded"}:  # whoever wanted to be asked is not to be traded for without it
+            return chosen, f"the council is {book.council}, which {missing}: until then every candidate is rejected"
+        return asked, f"the council chosen here was {book.council}, which {missing}: it is {asked.mode} now"
+    return chosen, ""
 
 
 def council_modes(place: Place) -> dict[str, str]:
@@ -1485,10 +1509,19 @@ def adviser(place: Place, desk: Desk) -> Adviser:
     from trading.advice import sounding
     from trading.council.rules import RulesCouncil
     from trading.errors import BadInput
-    from trading.events import AgentAnswered
+    from trading.events import AgentAnswered, AlertRaised
     from trading.hearing import Minutes
 
+    answering = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+
     async def advise(symbol: str, side: Side | None) -> Advice:
+        if answering.locked():
+            problem = f"{QUESTIONS_AT_ONCE} questions are being answered: ask again when one of them has been"
+            return Advice(symbol=symbol, council=desk.council.mode, side=side, problem=problem)
+        async with answering:
+            return await advice(symbol, side)
+
+    async def advice(symbol: str, side: Side | None) -> Advice:
         # In their shadow the models are not waited for: who decides is who is asked.
         plan = replace(place.plan, config=overlaid(place.plan.config, desk.book.settings))
         council = RulesCouncil(packet_terms(plan, symbol)) if desk.council.mode == "shadow" else desk.council
@@ -1504,6 +1537,8 @@ def adviser(place: Place, desk: Desk) -> Adviser:
         for said in minutes.said:
             about: dict[str, Any] = {"at": at, "symbol": symbol, "side": proposal.side, "council": council.mode}
             desk.say(AgentAnswered(**about, verdict_id=None, said=said))
+        for text in minutes.alerts:
+            desk.say(AlertRaised(at=at, kind="council", text=text))
         return Advice(
             symbol=symbol,
             council=council.mode,
@@ -1919,52 +1954,99 @@ def tell_top(table: GridTable, top: Sequence[tuple[Mapping[str, Any], Mapping[st
 # ------------------------------------------------------------------------------------------------------ the council
 
 
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """What a council has said of candidates, and of which it has not.
+
+    guarded: those that the first guard rejects before any council; unheard: those about which nobody was asked to the
+    end, and why. None where it is not known: of what was decided in a running market. left_out: what of that is not
+    graded along, such as another council's.
+    """
+
+    title: str
+    rows: list[Judged]
+    guarded: int | None = None
+    unheard: int | None = None
+    why: str = ""
+    stopped: bool = False
+    left_out: tuple[str, ...] = ()
+
+
 def council_eval_command(args: argparse.Namespace) -> int:
     """`main.py council eval`: the grade of what was decided, or of a council on the candidates of candle files."""
     from bot.settings import read_settings
 
     slim_talib()
+    if args.funding:
+        flat = "every candidate pays the flat rate of config.json, risk.funding_rate"
+        raise BadInput(f"council eval takes no --funding: {flat}; --set funding_rate=RATE takes another one")
+    if args.record is not None and not args.candles:
+        raise BadInput("--record keeps what models say of the candidates of candle files: name those with --candles")
+    about_files = {name: getattr(args, name) for name in ("council", "strategy", "symbol", "interval", "overrides")}
+    if not args.candles and (given := [name for name, value in about_files.items() if value]):
+        option = given[0].replace("overrides", "set")
+        raise BadInput(f"--{option} is about candle files: name them with --candles, or leave it out for the record")
     settings = read_settings()
     start_logging("WARNING")
     if args.out is not None:
         make_folder(args.out)
-    found = asyncio.run(graded(args, settings))
+    found, heard = asyncio.run(graded(args, settings))
     if args.json:
-        print(json.dumps(dataclasses.asdict(found.grade), allow_nan=False))
+        more = {"guarded": heard.guarded, "unheard": heard.unheard}
+        print(json.dumps(dataclasses.asdict(found.grade) | more, allow_nan=False))
     else:
-        print_grade(found.grade)
+        print_grade(found.grade, heard)
     if args.out is not None:
         for name, content in (("council.png", found.chart), (found.workbook_name, found.workbook)):
             (args.out / name).write_bytes(content)
             print(args.out / name, file=sys.stderr)
+    if heard.stopped:
+        raise ConclaveError(heard.why)
     return 0
 
 
-async def graded(args: argparse.Namespace, settings: Settings) -> Graded:
+async def graded(args: argparse.Namespace, settings: Settings) -> tuple[Graded, Heard]:
     """The candidates that were asked for, judged and graded."""
     from research.grader import StudioGrader
     from research.studio import Studio
 
     async with contextlib.AsyncExitStack() as stack:
         if args.candles:
-            plan = make_plan(args, settings, resampled=True)
-            title, rows = f"council {plan.council.name}", await judged_on_files(plan, settings, stack)
+            heard = await judged_on_files(make_plan(args, settings, resampled=True), settings, args.record, stack)
         else:
-            title, rows = "council", await judged_so_far(settings)
+            heard = await judged_so_far(settings)
         studio = Studio()
         stack.push_async_callback(studio.close)
-        return await StudioGrader(studio).grade(rows, title, "light")
+        return await StudioGrader(studio).grade(heard.rows, heard.title, "light"), heard
 
 
-async def judged_on_files(plan: Plan, settings: Settings, stack: contextlib.AsyncExitStack) -> list[Judged]:
-    """Every candidate of the plan's files before its council; the rules judge the same ones."""
-    from research.candidates import Track, candidates, judge
+async def judged_on_files(
+    plan: Plan, settings: Settings, record: Path | None, stack: contextlib.AsyncExitStack
+) -> Heard:
+    """Every candidate of the plan's files before its council."""
+    from research.candidates import candidates
     from trading.council import MODEL_MODES
 
-    if plan.council.mode == "shadow" and plan.council.cassette is None:
+    mode, cassette = plan.council.mode, plan.council.cassette
+    if record is not None and (mode not in MODEL_MODES or cassette is not None):
+        raise BadInput(f"--record keeps what models say: the council is {cassette or mode}")
+    if cassette is not None and mode != "degraded":  # a recording holds the models' own word, whoever decides elsewhere
+        plan = replace(plan, council=replace(plan.council, mode="strict"))
+    elif mode == "shadow":
         raise BadInput("in mode shadow the rules decide: --council rules grades them, --council strict the models")
-    panel = await open_panel(plan, settings, stack) if plan.council.mode in MODEL_MODES else None
-    tracks = [
+    found = candidates(tracks_of(plan))
+    if plan.council.cassette is not None:
+        return await played(plan, plan.council.cassette, list(found))
+    if mode in MODEL_MODES:
+        return await asked_about(plan, settings, record, list(found), stack)
+    return await by_rules(plan, found)
+
+
+def tracks_of(plan: Plan) -> list[Track]:
+    """The plan's files as candidates see them."""
+    from research.candidates import Track
+
+    return [
         Track(
             series=file.series,
             strategy=plan.config.strategy_for(file.series.symbol),
@@ -1974,17 +2056,155 @@ async def judged_on_files(plan: Plan, settings: Settings, stack: contextlib.Asyn
         )
         for file in plan.files
     ]
-    council, _ = voices(plan, panel)
-    return await judge(candidates(tracks), council)
 
 
-async def judged_so_far(settings: Settings) -> list[Judged]:
-    """What was decided on the account that was traded last, the models first where there are any."""
+async def by_rules(plan: Plan, found: Iterable[Candidate]) -> Heard:
+    """Before a council in code, which hears everybody."""
+    from research.candidates import Hearing
+
+    hearing = Hearing(voices(plan, None)[0])
+    for candidate in found:
+        await asyncio.sleep(0)  # Ctrl-C is heard
+        await hearing.hear(candidate)
+    return Heard(title=f"council {plan.council.name}", rows=hearing.rows, guarded=hearing.barred, unheard=0)
+
+
+async def played(plan: Plan, path: Path, found: Sequence[Candidate]) -> Heard:
+    """Before a recording: to its end, where it was broken off; one that does not fit is an error."""
+    from research.candidates import Hearing
+    from trading.llm.cassette import Cassette
+
+    tape = Cassette(path)
+    hearing = Hearing(voices(plan, tape)[0])
+    for candidate in found:
+        if not await hearing.hear(candidate):
+            break
+    if hearing.missed and (tape.unplayed or not hearing.rows):
+        raise hearing.missed
+    why = f"{path} ends there, its recording was broken off" if hearing.missed else hearing.spent
+    return heard_of(plan, hearing, found, why)
+
+
+async def asked_about(
+    plan: Plan, settings: Settings, record: Path | None, found: Sequence[Candidate], stack: contextlib.AsyncExitStack
+) -> Heard:
+    """Before the models: what it will cost is said first, and what has been paid for is graded, however it ends."""
+    from research.candidates import Hearing
+    from storage.database import open_database
+    from trading.llm.cassette import Recorder
+
+    database = await open_database(database_of(settings))
+    stack.push_async_callback(database.close)
+    models = await open_models(plan.config, settings, stack, database)
+    if models is None:
+        raise BadInput(f"the council is {plan.council.mode}, and there is nobody to ask")
+    await announce(plan, record, found, await left_today(models, database))
+    panel: Panel = models
+    if record is not None:
+        panel = Recorder(models, record, holes=True)
+        stack.callback(panel.close)
+    await models.ready()
+    hearing, stopped = Hearing(voices(plan, panel)[0]), False
+    with ctrl_c() as stop:
+        for candidate in found:
+            going = await unless(stop, hearing.hear(candidate))
+            stopped = going is None
+            if not going:
+                break
+    tell_keys(models)
+    return heard_of(plan, hearing, found, broken_off(hearing, record, stopped=stopped), stopped=stopped)
+
+
+def tell_keys(models: Models) -> None:
+    """Keys that have been refused: the next run of the bot does not ask with them, and would not know why."""
+    for key in models.report():
+        if key.state in {"retired", "draining"}:
+            cure = "main.py council doctor says what to do"
+            print(f"the key …{key.tail} is not used: {key.why}; {cure}", file=sys.stderr)
+
+
+def broken_off(hearing: Hearing, record: Path | None, *, stopped: bool) -> str:
+    """Why not everybody was heard, and what to do about it; empty where everybody was."""
+    if not stopped and not hearing.spent:
+        return ""
+    when = "" if stopped else f" tomorrow (UTC), or {HIGHER}"
+    keeps = "" if record else "with --record FILE "
+    return f"{'stopped' if stopped else hearing.spent}: {keeps}the same command goes on there{when}"
+
+
+def heard_of(
+    plan: Plan, hearing: Hearing, found: Sequence[Candidate], why: str = "", *, stopped: bool = False
+) -> Heard:
+    """What there is to grade; where it is not all, a person is told at once."""
+    heard, guarded = len(hearing.rows), sum(candidate.knife for candidate in found)
+    unheard = len(found) - guarded - heard
+    if unheard:
+        print(f"heard are {heard:,} of {heard + unheard:,} candidates: {why}", file=sys.stderr)
+    if unheard and not heard:
+        raise (ConclaveError if stopped else BadInput)("no candidate was heard to the end: there is nothing to grade")
+    part = f" (heard: {heard:,} of {heard + unheard:,})" if unheard else ""
+    return Heard(
+        title=f"council {plan.council.name}{part}",
+        rows=hearing.rows,
+        guarded=guarded,
+        unheard=unheard,
+        why=why,
+        stopped=stopped,
+    )
+
+
+async def left_today(models: Models, database: Database) -> Spent:
+    """What is left of the day's allowance, which everything that asks models shares."""
+    from storage.model_state import SqlSpending
+    from trading.llm.budget import Spent
+
+    caps, spent = models.caps, await SqlSpending(database).spent(wall_time().date())
+    tokens, usd = caps.daily_tokens - spent.tokens, caps.daily_usd - spent.usd
+    return Spent(tokens=max(tokens, 0), usd=max(usd, Decimal(0)))
+
+
+async def announce(plan: Plan, record: Path | None, found: Sequence[Candidate], left: Spent) -> None:
+    """Say what will be asked and what it will cost; `BadInput` where the day's allowance clearly is too small."""
+    from research.candidates import Estimator, Hearing
+    from trading.llm.cassette import kept
+
+    estimator = Estimator(kept(record) if record else None)
+    hearing = Hearing(voices(plan, estimator)[0])
+    for candidate in found:
+        await hearing.hear(candidate)
+    many, usd, tokens = len(hearing.rows), estimator.usd, estimator.tokens
+    price = f"{many:,} candidates, {estimator.questions:,} questions to models at most: about {amount(usd, tokens)}"
+    today = f"{amount(left.usd, left.tokens)} are left of today's allowance, which a running bot shares"
+    if usd > left.usd or tokens > left.tokens:
+        share = min(left.tokens / tokens, float(left.usd / usd) if usd else 1.0)
+        instead = f"{HIGHER}, name a file of fewer candles, or take --council rules"
+        raise BadInput(f"{price}, but only {today}, enough for {int(many * share):,} or so: {instead}")
+    print(f"{price}; {today}", file=sys.stderr)
+
+
+def amount(usd: Decimal, tokens: int) -> str:
+    """Money and tokens for a person."""
+    return f"{usd:.2f} USD and {tokens:,} tokens"
+
+
+@contextlib.contextmanager
+def ctrl_c() -> Iterator[asyncio.Event]:
+    """Set once somebody presses Ctrl-C or ends the process meanwhile."""
+    stop = asked_to_stop()
+    try:
+        yield stop
+    finally:
+        for name in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().remove_signal_handler(name)
+
+
+async def judged_so_far(settings: Settings) -> Heard:
+    """What was decided on the account that was traded last, by the council that decided last."""
     from storage.council import CouncilRecords
 
     async with decided_on(settings) as (database, account):
-        records = CouncilRecords(database, account)
-        return await records.judged(models=True) or await records.judged()
+        record = await CouncilRecords(database, account).graded()
+        return Heard(title=record.title, rows=list(record.rows), left_out=record.left_out)
 
 
 @contextlib.asynccontextmanager
@@ -2003,23 +2223,95 @@ async def decided_on(settings: Settings) -> AsyncIterator[tuple[Database, str]]:
         await database.close()
 
 
-def print_grade(grade: Grade) -> None:
-    """A grade for a person: the word first."""
-    print(f"the council ({grade.council}) {grade.word}: {grade.reason}")
-    print(f"{grade.candidates:,} candidates in {grade.days:,.0f} days, {grade.ended:,} ended with a result")
+def print_grade(grade: Grade, heard: Heard) -> None:
+    """A grade for a person, in 80 columns: the word first."""
+    print(f"the council ({grade.council}): {grade.word}" + (f" ({grade.needs})" if grade.needs else ""))
+    print_wrapped(grade.reason)
+    if heard.unheard:
+        print_wrapped(f"Heard are {len(heard.rows):,} of {len(heard.rows) + heard.unheard:,}: {heard.why}.")
+    print_candidates(grade, heard)
+    print_arms(grade.arms)
+    if grade.agents:
+        print_answers(grade.agents)
+        print_scores(grade.agents)
+        print_bins(grade.agents)
+
+
+def print_candidates(grade: Grade, heard: Heard) -> None:
+    """How many there were, what became of them, and what it cost to ask about them."""
+    print(f"\n{grade.candidates:,} candidates in {grade.days:,.0f} days, {grade.ended:,} ended with a result")
+    if heard.guarded:
+        print(f"{heard.guarded:,} more take no part: the guard against falling knives rejects them")
+    if heard.left_out:
+        print_wrapped(f"left out: {', '.join(heard.left_out)}")
+    silent = [next((said.status for said in row.ballots if said.status != "OK"), "OK") for row in heard.rows]
+    if missing := ", ".join(f"{status} {count:,}" for status, count in Counter(silent).items() if status != "OK"):
+        print_wrapped(f"decided on without every agent's answer: {missing}")
+    print(f"never filled: {grade.unfilled:,}, not ended yet: {grade.waiting:,}, lost: {grade.lost:,}")
     print(f"avoided {grade.avoided:,.1f}R of losses, missed {grade.missed:,.1f}R of gains")
-    print(f"{'arm':<24}{'approved':>9}{'mean R':>9}{'vetoed':>8}{'mean R':>9}{'total R':>10}{'edge R':>9}  95 %")
-    for arm in grade.arms:
-        means = [plain(value, "+.3f") for value in (arm.mean_approved, arm.mean_vetoed)]
-        edge = plain(arm.edge, "+.4f")
-        interval = f"{arm.interval.low:+.4f} to {arm.interval.high:+.4f}" if arm.interval else "-"
-        counts = f"{arm.approved:>9,}{means[0]:>9}{arm.vetoed:>8,}{means[1]:>9}"
-        print(f"{arm.name:<24}{counts}{arm.total:>+10.1f}{edge:>9}  {interval}")
-    print(f"{'agent':<16}{'asked':>7}{'OK':>7}{'Brier':>8}{'skill':>8}{'USD':>9}  votes")
-    for agent in grade.agents:
-        votes = ", ".join(f"{name} {count}" for name, count in agent.votes.items())
-        scores = f"{plain(agent.brier, '.3f'):>8}{plain(agent.skill, '+.3f'):>8}{agent.cost_usd:>9.4f}"
-        print(f"{agent.agent:<16}{agent.asked:>7,}{agent.statuses.get('OK', 0):>7,}{scores}  {votes}")
+    month = "" if grade.cost_per_month is None else f", {grade.cost_per_month:.2f} a month"
+    price = f"{grade.cost_usd:.4f} USD, {grade.cost_per_decision:.4f} a decision{month}"
+    print(f"it cost {price}" if grade.cost_usd else "it cost nothing")
+
+
+def print_wrapped(text: str) -> None:
+    """A sentence as lines of at most 80 characters."""
+    print(textwrap.fill(text, 80))
+
+
+def print_arms(arms: Sequence[Arm]) -> None:
+    """Every way of deciding on the same candidates."""
+    means = f"{'mean R':>7}{'vetoed':>7}{'mean R':>7}"
+    print(f"\n{'arm':<21}{'taken':>6}{means}{'total R':>9}{'edge R':>8}  {'95 %':>13}")
+    for arm in arms:
+        taken, vetoed = (plain(value, "+.2f") for value in (arm.mean_approved, arm.mean_vetoed))
+        nothing = "the same" if arm.same else "-"
+        between = f"{arm.interval.low:+.3f} {arm.interval.high:+.3f}" if arm.interval else nothing
+        counts = f"{arm.approved:>6,}{taken:>7}{arm.vetoed:>7,}{vetoed:>7}"
+        print(f"{arm.name:<21.21}{counts}{arm.total:>+9.1f}{plain(arm.edge, '+.3f'):>8}  {between:>13}")
+
+
+def print_answers(agents: Sequence[AgentGrade]) -> None:
+    """How the agents have answered: shares of what they were asked, seconds, and what it cost."""
+    shown = f"{'asked':>6}{'OK':>7}{'invalid':>9}{'timeout':>9}{'else':>7}{'s, median':>11}{'p95':>7}{'USD':>10}"
+    print(f"\n{'agent':<14}{shown}")
+    for each in agents:
+        counts = [each.statuses.get(name, 0) for name in ("OK", "INVALID", "TIMEOUT")]
+        ok, invalid, timeout, other = (f"{count / each.asked:.1%}" for count in (*counts, each.asked - sum(counts)))
+        median, late = (f"{second:.1f}" for second in each.seconds) if each.seconds else ("-", "-")
+        shares = f"{ok:>7}{invalid:>9}{timeout:>9}{other:>7}"
+        print(f"{plainly(each.agent):<14.14}{each.asked:>6,}{shares}{median:>11}{late:>7}{each.cost_usd:>10.4f}")
+
+
+def print_scores(agents: Sequence[AgentGrade]) -> None:
+    """What the agents' votes and probabilities are worth."""
+    shown = f"{'for':>6}{'neither':>8}{'against':>8}{'Brier':>8}{'skill':>8}  {'95 %':<15}{'weight':>11}"
+    print(f"\n{'agent':<14}{shown}")
+    for each in agents:
+        many, neither, against = (f"{each.votes.get(name, 0):,}" for name in ("for", "neither", "against"))
+        between = each.skill_interval
+        skill = f"{between.low:+.3f} {between.high:+.3f}" if between else "-"
+        scores = f"{plain(each.brier, '.3f'):>8}{plain(each.skill, '+.3f'):>8}  {skill:<15}"
+        votes = f"{many:>6}{neither:>8}{against:>8}"
+        print(f"{plainly(each.agent):<14.14}{votes}{scores}{each.proposed_weight:>11.2f}")
+
+
+def print_bins(agents: Sequence[AgentGrade]) -> None:
+    """What an agent stated as a probability of a win, and how often it came true, by tenths."""
+    bins = {(agent.agent, each.low): each for agent in agents for each in agent.bins}
+    if not bins:
+        return
+    print("\np(win) as stated, on average: the share that won, of so many")
+    print(f"{'':<14}" + "".join(f"{plainly(agent.agent):>22.21}" for agent in agents))
+    for low in sorted({low for _, low in bins}):
+        found = [bins.get((agent.agent, low)) for agent in agents]
+        cells = [f"{each.stated:.2f}: {each.won:.2f} of {each.count:,}" if each else "-" for each in found]
+        print(f"{f'{low:.1f} to {low + 0.1:.1f}':<14}" + "".join(f"{cell:>22}" for cell in cells))
+
+
+def plainly(name: str) -> str:
+    """An agent's name for a person."""
+    return name.replace("_", " ")
 
 
 def plain(value: float | None, form: str) -> str:
@@ -2052,6 +2344,8 @@ async def examined(settings: Settings, config: TradingConfig, *, mirror: int) ->
         database = await open_database(database_of(settings))
         stack.push_async_callback(database.close)
         models = await open_models(config, settings, stack, database)
+        if models is not None:
+            await models.revive()  # whoever asks may have put a key's rights right
         parts = Examined(
             monotonic=time.monotonic,
             panel=models,
@@ -2104,23 +2398,28 @@ async def dossier_of(settings: Settings, number: int) -> Dossier:
 def council_record_command(args: argparse.Namespace) -> int:
     """`main.py council record`: what models have said on the account that was traded last, as a cassette."""
     from bot.settings import read_settings
-    from trading.events import AgentAnswered
-    from trading.llm.cassette import told_line
 
-    async def write() -> int:
-        from storage.journal import SqlJournal
-
-        async with decided_on(read_settings()) as (database, account):
-            journal, seq, count = SqlJournal(database, account, clock=wall_time), 0, 0
-            with args.out.open("w", encoding="ascii") as file:
-                while batch := await journal.read(seq):
-                    seq = batch[-1].seq
-                    said = [each.event.said for each in batch if isinstance(each.event, AgentAnswered)]
-                    count += sum(file.write(told_line(one)) > 0 for one in said)
-            return count
-
-    print(f"{args.out}: {asyncio.run(write()):,} answers")
+    answers, left = asyncio.run(recorded(read_settings(), args.out))
+    more = f", {left:,} questions left out: nobody waited for an answer, or no budget was left for one" if left else ""
+    print(f"{args.out}: {answers:,} answers{more}")
     return 0
+
+
+async def recorded(settings: Settings, out: Path) -> tuple[int, int]:
+    """Write the cassette: how many answers it has, and how many questions were never answered."""
+    from storage.journal import SqlJournal
+    from trading.events import AgentAnswered
+    from trading.llm.cassette import left_out, told_line
+
+    async with decided_on(settings) as (database, account):
+        journal, seq, count, left = SqlJournal(database, account, clock=wall_time), 0, 0, 0
+        with out.open("w", encoding="ascii") as file:
+            while batch := await journal.read(seq):
+                seq = batch[-1].seq
+                said = [each.event.said for each in batch if isinstance(each.event, AgentAnswered)]
+                count += sum(file.write(told_line(one)) > 0 for one in said)
+                left += sum(map(left_out, said))
+        return count, left
 
 
 def llm_command(args: argparse.Namespace) -> int:

@@ -129,7 +129,7 @@ class _Walk:
         self._strategy = strategy_of(study.strategy, study.values)
         self._ground = Ground.of(series, funding)
         self._signals = evaluate(self._strategy, series)
-        self._terms = PacketTerms.of(self._strategy, study.values)
+        self._terms = PacketTerms.of(self._strategy, study.values, series.interval)
 
     @property
     def rules_council(self) -> RulesCouncil:

@@ -1,8 +1,9 @@
 """Every candidate that candle files hold, and what became of it: what a council is graded on.
 
-Each edge of the strategy is a candidate, also one that a running account would have had no room for, and one on a
-knife bar (`knife` says so: there the guards in code reject it before any council). It is put as the cycle would put it
-on a flat and healthy account, and followed to its end by `trading.shadows`, on its own.
+Each edge of the strategy is a candidate, also one that a running account would have had no room for. It is put as the
+cycle would put it on a flat and healthy account, and followed to its end by `trading.shadows`, on its own. One that the
+first guard in code rejects (`knife` says so) never becomes an order, whatever a council says: no council is asked about
+it, and it is part of no grade.
 
 Candidates are made when they are asked for: a window of bars is a view on its series, so that memory grows with the
 bars and not with the candidates.
@@ -11,26 +12,46 @@ bars and not with the candidates.
 from __future__ import annotations
 
 import heapq
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Final
 
 import numpy as np
 
+from trading.council import MODEL_MODES
 from trading.council.ballots import ballot_of
 from trading.council.packet import WINDOW
+from trading.council.questions import Outcome, Question
+from trading.council.schemas import Status
 from trading.cycle import propose
 from trading.events import AgentAnswer, ShadowEnded, Testimony
 from trading.grades import Ballot, Judged
 from trading.hearing import Minutes
-from trading.model import MILLISECOND, AccountFacts, BoolArray, CandleSeries, Instrument, Proposal, Side, exact, millis
+from trading.llm.cassette import Cassette, Unrecorded
+from trading.llm.rehearsal.answers import answer_for
+from trading.model import (
+    MILLISECOND,
+    ZERO,
+    AccountFacts,
+    BoolArray,
+    CandleSeries,
+    Instrument,
+    Proposal,
+    Side,
+    exact,
+    millis,
+)
 from trading.parameters import AccountTerms, TradeRules
 from trading.ports import Brief, Council, Deliberation
 from trading.shadows import Shadow, follow
 from trading.strategy import Signals, Strategy, evaluate
 
 AT_ONCE: Final = 64  # bars turned into values together while one candidate is followed
+BYTES_A_TOKEN: Final = 4
+_VOICES: Final = MODEL_MODES - {"shadow"}  # where the answers of a verdict are the models' own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +69,8 @@ class Track:
 class Candidate:
     """What a council is asked, and how it ended; `outcome` is None while it has not, at the end of the bars.
 
-    `number` counts from 1 in the order of time; `knife`: the bar is one on which its side must not be entered.
+    `number` counts from 1 in the order of time; `knife`: its bar is one on which its side must not be entered, or an
+    earlier one was and the breaker has not been released since.
     """
 
     number: int
@@ -76,6 +98,7 @@ class _Edge:
     track: Track
     signals: Signals
     row: int
+    knife: bool
 
     @property
     def at(self) -> int:
@@ -87,12 +110,12 @@ class _Edge:
         track, side = self.track, Side.LONG if self.signals.side[self.row] > 0 else Side.SHORT
         candle, distance = track.series.candle(self.row), float(self.signals.stop_distance[self.row])
         proposal = propose(track.rules, track.instrument, candle, distance, side)
-        hazard, exits = _of_side(self.signals, side)
+        exits = self.signals.exit_long if side is Side.LONG else self.signals.exit_short
         window = track.series.between(self.row + 1 - WINDOW, self.row + 1).locked()
         return Candidate(
             number=number,
             brief=Brief(window=window, proposal=proposal, account=flat_account(track, proposal.close)),
-            knife=bool(hazard[self.row]),
+            knife=self.knife,
             outcome=followed(track, proposal, self.row, exits, number),
         )
 
@@ -100,15 +123,10 @@ class _Edge:
 def _edges(track: Track) -> Iterator[_Edge]:
     signals = evaluate(track.strategy, track.series)
     measured = (signals.stop_distance > 0) & np.isfinite(signals.stop_distance)  # else there is no order
+    long, short = signals.latched(signals.hazard_long), signals.latched(signals.hazard_short)
+    barred = np.where(signals.side > 0, long, short)
     for row in np.flatnonzero((signals.side != 0) & measured).tolist():
-        yield _Edge(track=track, signals=signals, row=row)
-
-
-def _of_side(signals: Signals, side: Side) -> tuple[BoolArray, BoolArray]:
-    """The knife against entries on a side, and its exits."""
-    if side is Side.LONG:
-        return signals.hazard_long, signals.exit_long
-    return signals.hazard_short, signals.exit_short
+        yield _Edge(track=track, signals=signals, row=row, knife=bool(barred[row]))
 
 
 def flat_account(track: Track, close: float) -> AccountFacts:
@@ -156,22 +174,60 @@ def followed(track: Track, proposal: Proposal, row: int, exits: BoolArray, numbe
 # What a council says of them
 
 
+class Hearing:
+    """A council before which candidates come one after the other. What it has said of them stays, however it ends.
+
+    rows: the candidates that were heard. barred: those that the first guard rejects, about which nobody is asked.
+    missed: the cassette did not know a candidate. spent: no budget was left for one, in words. `others` are councils by
+    the name that their weights get; they are asked about the same candidates.
+    """
+
+    def __init__(self, council: Council, others: Mapping[str, Council] | None = None) -> None:
+        self.rows: list[Judged] = []
+        self.barred = 0
+        self.missed: Unrecorded | None = None
+        self.spent = ""
+        self._council = council
+        self._others = dict(others or {})
+
+    async def hear(self, candidate: Candidate) -> bool:
+        """Ask about one candidate; False where there was no answer to be had, so that the hearing is over.
+
+        A candidate that was not heard to its end is none that the council vetoed: it gets no row.
+        """
+        if candidate.knife:
+            self.barred += 1
+            return True
+        minutes, weights = Minutes(), {}
+        try:
+            ruling = await self._council.deliberate(candidate.brief, minutes)
+        except Unrecorded as miss:
+            self.missed = miss
+            return False
+        if unpaid := [said.answer for said in minutes.said if said.answer.status == Status.SKIPPED_BUDGET]:
+            self.spent = unpaid[0].text
+            return False
+        for name, other in self._others.items():
+            weights[name] = weight_of(await other.deliberate(candidate.brief, Minutes()))
+        self.rows.append(judged(candidate, self._council.mode, ruling, minutes, weights))
+        return True
+
+
 async def judge(
     asked: Iterable[Candidate], council: Council, *, others: Mapping[str, Council] | None = None
 ) -> list[Judged]:
-    """Ask a council about every candidate, one after the other, and the others about the same ones.
+    """What a council says of every candidate that the first guard lets through, and the others of the same ones.
 
-    `others` are councils by the name that their weights get. What the council itself says that others think is told
-    under their names, too; what models conclude after their council has answered is not waited for.
+    What the council itself says that others think is told under their names, too; what models conclude after their
+    council has answered is not waited for. It ends where the day's budget does; `Unrecorded` from a cassette.
     """
-    rows = []
+    hearing = Hearing(council, others)
     for candidate in asked:
-        minutes, weights = Minutes(), {}
-        ruling = await council.deliberate(candidate.brief, minutes)
-        for name, other in (others or {}).items():
-            weights[name] = weight_of(await other.deliberate(candidate.brief, Minutes()))
-        rows.append(judged(candidate, council.mode, ruling, minutes, weights))
-    return rows
+        if not await hearing.hear(candidate):
+            break
+    if hearing.missed:
+        raise hearing.missed
+    return hearing.rows
 
 
 def judged(
@@ -179,6 +235,7 @@ def judged(
 ) -> Judged:
     """A candidate with what was decided on it and what became of it."""
     proposal, outcome = candidate.brief.proposal, candidate.outcome
+    heard = minutes.said if council in _VOICES else ()  # in shadow the answers are the rules', what is heard is not
     told = {said.council: said.size_modifier if said.approved else 0.0 for said in ruling.opinions}
     told |= {name: weight_of(said) for name, said in minutes.opinions}
     return Judged(
@@ -190,7 +247,7 @@ def judged(
         weight=weight_of(ruling),
         r=outcome.r if outcome else None,
         ended=outcome is not None,
-        ballots=tuple(ballot(answer, proposal.side, minutes.said) for answer in ruling.answers),
+        ballots=tuple(ballot(answer, proposal.side, heard) for answer in ruling.answers),
         others={**told, **others},
     )
 
@@ -211,3 +268,33 @@ def ballot(answer: AgentAnswer, side: Side, heard: Sequence[Testimony]) -> Ballo
         seconds=sum(call.latency_ms for call in calls) / 1000 if calls else None,
         cost_usd=float(sum(call.cost_usd for call in calls)),
     )
+
+
+# What it will cost
+
+
+class Estimator:
+    """A `Panel` that asks nobody: it counts the questions, and what they come to when each is answered at once.
+
+    Answered as the model server of our own would; tokens are reckoned at four bytes each, thinking is not foreseen.
+    What is on the tape has been paid for.
+    """
+
+    def __init__(self, tape: Cassette | None = None) -> None:
+        self.questions = 0
+        self.tokens = 0
+        self.usd = ZERO
+        self._tape = tape
+
+    async def ask(self, question: Question, seconds: float) -> Outcome:
+        """See `Panel`; always an answer."""
+        if self._tape is not None and self._tape.knows(question):
+            return await self._tape.ask(question, seconds)
+        text = json.dumps(answer_for(question.agent, question.facts))
+        asked = question.prompt.system + question.prompt.filled(question.packet)
+        tokens_in, tokens_out = (-(-len(part.encode()) // BYTES_A_TOKEN) for part in (asked, text))
+        model = question.model
+        self.questions += 1
+        self.tokens += tokens_in + tokens_out
+        self.usd += (exact(model.price_in) * tokens_in + exact(model.price_out) * tokens_out) / Decimal(1_000_000)
+        return Outcome(status=Status.OK, text=text)

@@ -16,27 +16,41 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time
 from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
 
+from trading import grades
 from trading.errors import BadInput
-from trading.grades import STATUSES, AgentGrade, Arm, Ballot, Bin, Grade, Interval, Judged, Word
-from trading.model import FloatArray, IntArray
+from trading.grades import (
+    STATUSES,
+    TWIN_SHARE,
+    AgentCost,
+    AgentGrade,
+    Arm,
+    Ballot,
+    Bin,
+    Grade,
+    Interval,
+    Judged,
+    Word,
+    paid,
+)
+from trading.model import FloatArray, IntArray, millis, utc
 
 LEVEL: Final = 0.0025
 """How often chance may find the word, on either side: a tenth of the usual, as a grade is looked at again and again."""
 LEAST: Final = 30
 """Ended candidates that the council must have favoured, and as many that it must have held back."""
 POWER: Final = 0.8
-MOST_NEEDED: Final = 100_000
-"""`needed` goes no further: nobody waits for more."""
+MOST_NEEDED: Final = grades.MOST_NEEDED
 DRAWS: Final = 8_000
 TURNS: Final = 200  # rotations among the draws of random vetoes
-INTERVAL: Final = 2_000  # draws of an interval of 95 %
+INTERVAL: Final = 2_000  # draws of a skill's interval of 95 %
 BAND: Final = 500  # draws of the chart's band
 BIN: Final = 0.1  # width of a reliability bin
 TRUST: Final = 100
@@ -44,6 +58,7 @@ TRUST: Final = 100
 RISK_MANAGER: Final = "risk_manager"
 AT_RANDOM: Final = "at random"
 OFF: Final = "off"
+WITHOUT: Final = "without "
 _MONTH: Final = 365 / 12
 _DAY: Final = 86_400_000
 _CELLS: Final = 2_000_000  # numbers of one chunk of draws
@@ -70,10 +85,12 @@ def grade(rows: Sequence[Judged], *, seed: int = 0) -> Grade:
     ended = [row for row in rows if row.r is not None]
     r = _results(ended)
     council = named(rows)
-    own = _weights(ended)
-    finding = _found(own, r, seed)
+    own, arms = _weights(ended), arms_of(ended, council)
+    spread = _spread(arms, r, seed)
+    finding = _found(own, r, spread[:, 0], seed)
     word, reason, needed = _judged(finding, len(rows))
-    cost = math.fsum(ballot.cost_usd for row in rows for ballot in row.ballots)
+    agents = tuple(_agents(rows, seed))
+    cost = math.fsum(agent.cost_usd for agent in agents)
     days = (rows[-1].at - rows[0].at) / _DAY
     return Grade(
         council=council,
@@ -83,20 +100,36 @@ def grade(rows: Sequence[Judged], *, seed: int = 0) -> Grade:
         candidates=len(rows),
         ended=len(ended),
         unfilled=sum(row.ended and row.r is None for row in rows),
-        waiting=sum(not row.ended and row.r is None for row in rows),
+        waiting=sum(not (row.ended or row.lost) for row in rows),
+        lost=sum(row.lost for row in rows),
         base_rate=float((r > 0).mean()) if len(r) else None,
         avoided=float(((1 - own) * np.maximum(-r, 0)).sum()),
         missed=float(((1 - own) * np.maximum(r, 0)).sum()),
         random=finding.random,
-        arms=tuple(_arms(arms_of(ended, council), r, finding, seed)),
-        agents=tuple(_agent(name, rows, seed) for name in agents_of(rows)),
+        arms=tuple(_arms(arms, r, spread, finding)),
+        agents=agents,
         cost_usd=cost,
         cost_per_decision=cost / len(rows),
-        cost_per_month=cost / days * _MONTH if days >= 1 else None,
+        cost_per_month=cost / paid_days * _MONTH if (paid_days := _paid_days(rows)) >= 1 else None,
         first=rows[0].at,
         last=rows[-1].at,
         days=days,
     )
+
+
+def _paid_days(rows: Sequence[Judged]) -> float:
+    """How long the bills are of: from the first decision to the last, and to what was paid before and after them."""
+    first, last = rows[0].at, rows[-1].at
+    days = [bill.day for row in rows for bill in row.bills or ()]
+    if days and min(days) < utc(first).date():
+        first = millis(_midnight(min(days)))
+    if days and max(days) > utc(last).date():
+        last = millis(_midnight(max(days)))
+    return (last - first) / _DAY
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time.min, UTC)
 
 
 def curves(rows: Sequence[Judged], *, seed: int = 0) -> Curves:
@@ -120,8 +153,9 @@ def named(rows: Sequence[Judged]) -> str:
 
 
 def agents_of(rows: Sequence[Judged]) -> list[str]:
-    """Who voted, in order of appearance."""
-    return list(dict.fromkeys(ballot.agent for row in rows for ballot in row.ballots))
+    """Who voted, in order of appearance, and who was only paid."""
+    voted = (ballot.agent for row in rows for ballot in row.ballots)
+    return list(dict.fromkeys((*voted, *paid(rows))))
 
 
 def others_of(ended: Sequence[Judged]) -> list[str]:
@@ -137,7 +171,7 @@ def _ordered(rows: Sequence[Judged]) -> list[Judged]:
     for row in rows:
         if not all(0 <= weight <= 1 for weight in (row.weight, *row.others.values())):
             raise BadInput(f"verdict {row.verdict_id} has a weight outside 0 to 1: it cannot be graded")
-        if row.r is not None and not (row.ended and math.isfinite(row.r)):
+        if row.r is not None and not (row.ended and not row.lost and math.isfinite(row.r)):
             raise BadInput(f"verdict {row.verdict_id} has an outcome of {row.r} R: it cannot be graded")
     return sorted(rows, key=lambda row: (row.at, row.verdict_id))
 
@@ -155,8 +189,8 @@ def arms_of(ended: Sequence[Judged], council: str) -> dict[str, FloatArray]:
     arms.setdefault(OFF, np.ones(len(ended)))
     for name in others_of(ended):
         arms.setdefault(name, np.array([row.others[name] for row in ended], np.float64))
-    for agent in agents_of(ended):
-        arms[f"without {agent.replace('_', ' ')}"] = np.array([without(row, agent) for row in ended], np.float64)
+    for agent in dict.fromkeys(ballot.agent for row in ended for ballot in row.ballots):
+        arms[f"{WITHOUT}{agent.replace('_', ' ')}"] = np.array([without(row, agent) for row in ended], np.float64)
     return arms
 
 
@@ -167,41 +201,66 @@ def _weights(ended: Sequence[Judged]) -> FloatArray:
 def without(row: Judged, agent: str) -> float:
     """The weight that a candidate would have had without one agent, as far as the ballots tell.
 
-    A veto falls when it rested on that agent alone; then full size is taken, because the size that the Risk Manager
-    would have named is not on record. Without the Risk Manager nobody shrinks. A rejection that nobody voted for (a
-    guard in code, a price that had run away) stands. What cannot be known: the Risk Manager sees the two votes, so
-    that one who repeats a colleague's veto hides what that colleague is worth; and a twin that stood in for a missing
-    agent at half size is not told from one that answered.
+    A veto falls when it rested on that agent alone; then the size is what the Risk Manager named, full where it named
+    none. Without the Risk Manager nobody shrinks. Where a twin stood in for one of the others its vote counts, at half
+    size; left out with its agent, it halves nothing. A rejection that nobody voted for (a guard in code, a price that
+    had run away) stands. What cannot be known: the Risk Manager sees the two votes, so that one who repeats a
+    colleague's veto hides what that colleague is worth.
     """
     own = [ballot for ballot in row.ballots if ballot.agent == agent]
     if not own:
         return row.weight
-    if row.weight > 0:
-        return 1.0 if agent == RISK_MANAGER else row.weight
     others = [ballot for ballot in row.ballots if ballot.agent != agent]
-    return 1.0 if any(map(_blocks, own)) and not any(map(_blocks, others)) else 0.0
+    left = _share(others)
+    if row.weight > 0:
+        return left if agent == RISK_MANAGER else min(row.weight * left / _share(row.ballots), 1.0)
+    falls = any(map(_blocks, own)) and not any(map(_blocks, others))
+    return left * _size(others) if falls else 0.0
+
+
+def _share(ballots: Iterable[Ballot]) -> float:
+    """Half where a twin voted for one of them."""
+    return TWIN_SHARE if any(ballot.twin is not None for ballot in ballots) else 1.0
+
+
+def _size(ballots: Iterable[Ballot]) -> float:
+    """What the Risk Manager among them named."""
+    return next((ballot.size for ballot in ballots if ballot.size is not None), 1.0)
 
 
 def _blocks(ballot: Ballot) -> bool:
-    """A vote against the trade, or no answer: either is a veto where the candidate was rejected."""
-    return ballot.stance < 0 or ballot.status != "OK"
+    """A vote against the trade, the twin's where one stood in, or no answer at all."""
+    return ballot.twin < 0 if ballot.twin is not None else ballot.stance < 0 or ballot.status != "OK"
 
 
-def _arms(arms: Mapping[str, FloatArray], r: FloatArray, finding: _Finding, seed: int) -> Iterator[Arm]:
+def _spread(arms: Mapping[str, FloatArray], r: FloatArray, seed: int) -> FloatArray:
+    """Edges of every arm (columns) in the same bootstrap samples (rows), of which there are none of one candidate."""
+    if len(r) < 2:
+        return np.zeros((0, len(arms)))
+    weights = np.array(list(arms.values()))
+    return _resampled(weights, r, block_length(len(r)), np.random.default_rng([seed, 1]), DRAWS)
+
+
+def _arms(arms: Mapping[str, FloatArray], r: FloatArray, spread: FloatArray, finding: _Finding) -> Iterator[Arm]:
     """Every arm with its edge, the random one last."""
-    weights = np.array(list(arms.values())).reshape(len(arms), len(r))
-    moves = [len(r) > 1 and bool(np.ptp(r) > 0 and np.ptp(row) > 0) for row in weights]
-    rng = np.random.default_rng([seed, 5])
-    spread = _resampled(weights, r, finding.block, rng, INTERVAL) if any(moves) else np.zeros((0, len(arms)))
-    for at, (name, row) in enumerate(zip(arms, weights, strict=True)):
-        edge, between = (edge_of(row, r) if len(r) else None), None
-        if moves[at] and edge is not None:
+    own = next(iter(arms.values()))
+    for at, (name, weights) in enumerate(arms.items()):
+        same = name.startswith(WITHOUT) and bool(len(r)) and np.array_equal(weights, own)
+        edge, between = (None if same or not len(r) else edge_of(weights, r)), None
+        if edge is not None and _moves(weights, r):
             between = _interval(spread[:, at], edge, finding.blocks)
-        yield _arm(name, row, r, edge, finding.interval if not at and finding.varies else between)
-    yield _at_random(weights[0], r, finding)
+        yield _arm(name, weights, r, edge, between, same=same)
+    yield _at_random(own, r, finding)
 
 
-def _arm(name: str, weights: FloatArray, r: FloatArray, edge: float | None, interval: Interval | None) -> Arm:
+def _moves(weights: FloatArray, r: FloatArray) -> bool:
+    """Do both differ from candidate to candidate? Else there is no edge."""
+    return len(r) > 1 and bool(np.ptp(weights) > 0 and np.ptp(r) > 0)
+
+
+def _arm(
+    name: str, weights: FloatArray, r: FloatArray, edge: float | None, interval: Interval | None, *, same: bool
+) -> Arm:
     approved = weights > 0
     return Arm(
         name=name,
@@ -213,6 +272,7 @@ def _arm(name: str, weights: FloatArray, r: FloatArray, edge: float | None, inte
         total=float((weights * r).sum()),
         edge=edge,
         interval=interval,
+        same=same,
     )
 
 
@@ -370,14 +430,10 @@ class _Finding:
         return max(float(self.drawn.std()), tail, float(self.dealt.std()))
 
 
-def _found(own: FloatArray, r: FloatArray, seed: int) -> _Finding:
+def _found(own: FloatArray, r: FloatArray, drawn: FloatArray, seed: int) -> _Finding:
     count, mean = len(r), own.mean() if len(r) else 0.0
-    varies = count > 1 and bool(np.ptp(own) > 0) and bool(np.ptp(r) > 0)
-    block = block_length(count)
-    drawn = dealt = np.zeros(0)
-    if varies:
-        drawn = _resampled(own[None, :], r, block, np.random.default_rng([seed, 1]), DRAWS)[:, 0]
-        dealt = _dealt(own, r, block, np.random.default_rng([seed, 2]))
+    varies, block = _moves(own, r), block_length(count)
+    dealt = _dealt(own, r, block, np.random.default_rng([seed, 2])) if varies else np.zeros(0)
     return _Finding(
         count=count,
         block=block,
@@ -456,12 +512,28 @@ def needed(finding: _Finding) -> int | None:
 
 
 def _rounded(value: float) -> int:
-    """Up to two digits: it is an estimate."""
-    unit = int(10 ** max(math.floor(math.log10(value)) - 1, 0))
-    return math.ceil(value / unit) * unit
+    """Up to two digits: it is an estimate. Below `MOST_NEEDED`, which means more than that."""
+    unit = int(10 ** max(len(str(int(value))) - 2, 0))
+    rounded = math.ceil(value / unit) * unit
+    return rounded if rounded < MOST_NEEDED else rounded - unit
 
 
 # Agents
+
+
+def _agents(rows: Sequence[Judged], seed: int) -> Iterator[AgentGrade]:
+    """Everybody, with what was paid: by the record of calls where there is one, else by the ballots."""
+    recorded, bills = any(row.bills is not None for row in rows), paid(rows)
+    for name in agents_of(rows):
+        found = _agent(name, rows, seed)
+        yield _billed(found, bills.get(name)) if recorded else found
+
+
+def _billed(agent: AgentGrade, bill: AgentCost | None) -> AgentGrade:
+    if bill is None:
+        return replace(agent, cost_usd=0.0, calls=0)
+    told = (bill.tokens_in, bill.tokens_out) if bill.unreported < bill.calls else None
+    return replace(agent, cost_usd=float(bill.cost_usd), calls=bill.calls, tokens=told)
 
 
 def _agent(name: str, rows: Sequence[Judged], seed: int) -> AgentGrade:

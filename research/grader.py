@@ -37,6 +37,6 @@ class StudioGrader:
 
 
 def named(title: str) -> str:
-    """A file name from a title: council-rules-btcusdt-4h.xlsx."""
-    words = re.findall(r"[a-z0-9]+", title.lower())
+    """A file name from a title, without what stands there in brackets: council-rules-btcusdt-4h.xlsx."""
+    words = re.findall(r"[a-z0-9]+", title.partition(" (")[0].lower())
     return f"{'-'.join(words)[:_LONGEST].strip('-') or 'council'}.xlsx"

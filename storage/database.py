@@ -166,11 +166,13 @@ class Database:
         """Run `work` in one transaction, after every earlier one; committed when this returns.
 
         Any exception rolls all of it back. `Transient`: locked, full or unreadable, nothing was written.
-        `Conflict`: such a row exists. A cancelled caller does not know whether it was written.
+        `Conflict`: such a row exists. A cancelled caller does not know whether it was written; it is not stopped.
         """
         if self._closed:
             raise ConclaveError(f"{self.name} is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+        # Without the shield, work that is still in the queue would be dropped with its caller.
+        writing = asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+        return await asyncio.shield(writing)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Reader]:

@@ -22,6 +22,7 @@ from storage.codec import decode
 from storage.database import Database
 from storage.reports import Funnel, counted, summed
 from trading.events import (
+    CandidateProposed,
     CashAdjusted,
     EdgeDropped,
     Event,
@@ -380,8 +381,8 @@ async def paused_last(db: Database) -> bool:
 
 
 async def last_account(db: Database) -> str | None:
-    """The account that was decided on last; None where nothing has been decided yet."""
-    decided = _JOURNAL.c.type == VerdictReached.__name__
+    """The account that was decided on last, or is being decided on; None where nothing has been proposed yet."""
+    decided = _JOURNAL.c.type.in_([VerdictReached.__name__, CandidateProposed.__name__])
     wanted = select(_JOURNAL.c.account).where(decided).order_by(_JOURNAL.c.recorded_at.desc()).limit(1)
     async with db.read() as session:
         account: str | None = (await session.execute(wanted)).scalar()

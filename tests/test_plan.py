@@ -34,7 +34,7 @@ def test_the_council_is_told_of_each_symbols_strategy(folder: Path) -> None:
     """Trend, odds and knife are those of the strategy that the symbol is traded by."""
     plan = plan_of(folder, "--set", "ema_period=50", strategies={"ETHUSDT": OWN})
     trend, reversion = main.packet_terms(plan, "BTCUSDT"), main.packet_terms(plan, "ETHUSDT")
-    assert (trend.trend_period, trend.base_rate, trend.horizon_bars) == (50, 0.22, 48)
+    assert (trend.trend_period, trend.base_rate, trend.horizon_bars) == (50, 0.32, 48)
     assert (trend.knife_lookback, trend.knife_atr) == (3, 3.0)
     assert (reversion.trend_period, reversion.base_rate, reversion.horizon_bars) == (200, 0.53, 6)
     assert (reversion.knife_lookback, reversion.knife_atr) == (5, 2.0)

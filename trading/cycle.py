@@ -41,10 +41,9 @@ async def run_cycle(desk: Desk, candle: Candle, reading: Reading) -> None:
     case = open_case(desk, candle, reading, side)
 
     # Guards in code (G1): a hard failure ends here and nothing is spent on the council.
-    new_risk = float(case.base.risk_usdt) / float(desk.book.cash) if isinstance(case.base, Sized) else 0.0
     hazard, latched = reading.hazard(side), reading.latched(side)
     objections = desk.guards.before_council(
-        case.proposal, case.facts, case.atr, hazard, latched, new_risk, case.knife if hazard else ""
+        case.proposal, case.facts, case.atr, hazard, latched, new_risk(desk, case), case.knife if hazard else ""
     )
     if objections:
         await reject(desk, case, "guard", tuple(objection.reason for objection in objections))
@@ -69,7 +68,7 @@ async def run_cycle(desk: Desk, candle: Candle, reading: Reading) -> None:
     if cut := desk.waiting():
         await reject(desk, case, cut.gate, (f"{cut.reason} before the order left",), ruling)
         return
-    sized = size(desk, case.proposal, ruling.size_multiplier)
+    sized = risk.at_most(size(desk, case.proposal, ruling.size_multiplier), case.base, case.proposal)
     if isinstance(sized, Refused):
         await reject(desk, case, "risk", (sized.reason,), ruling)
         return
@@ -118,7 +117,7 @@ async def second_look(desk: Desk, case: Case, candle: Candle, reading: Reading) 
     """Why the decision is stale by now, or None; a price that cannot be read again is no price to trade on."""
     if desk.council.debates and (reason := busy(desk, candle, reading)):
         return f"while the council deliberated: {reason.replace('_', ' ')}"
-    if shut := desk.guards.shut(desk.facts(candle)):
+    if shut := desk.guards.shut(desk.facts(candle), new_risk(desk, case)):
         return shut[0].reason
     try:
         price = await desk.market.last_price(candle.symbol)
@@ -126,6 +125,12 @@ async def second_look(desk: Desk, case: Case, candle: Candle, reading: Reading) 
         return f"the price could not be read again: {error}"
     objection = desk.guards.before_order(case.proposal, case.atr, price, desk.age_bars(candle))
     return objection.reason if objection else None
+
+
+def new_risk(desk: Desk, case: Case) -> float:
+    """The share of equity that the candidate would put at risk at its base size, the most it can come to."""
+    cash = float(desk.book.cash)
+    return float(case.base.risk_usdt) / cash if isinstance(case.base, Sized) and cash > 0 else 0.0
 
 
 def knife_of(window: CandleSeries, side: Side, bars: int, atr: float | None) -> str:

@@ -40,22 +40,31 @@ async def hear(desk: Desk, case: Case) -> Deliberation | Interruption:
         await desk.record(announcement(desk, case))
     window = desk.signals.window(proposal.symbol, WINDOW)
     brief = Brief(window=window, proposal=proposal, account=case.facts)
-    ruling = await desk.attend(desk.council.deliberate(brief, CaseWitness(desk, case)))
-    if not isinstance(ruling, Interruption):
+    witness = CaseWitness(desk, case, desk.council.mode)
+    ruling = await desk.attend(desk.council.deliberate(brief, witness))
+    if desk.council.debates and not isinstance(ruling, Interruption):  # in their shadow it is not the models' word
         await tell_health(desk, proposal.signal_time + proposal.interval, ruling)
     return ruling
 
 
 @dataclass(frozen=True, slots=True)
 class CaseWitness:
-    """Puts what is said about a candidate into the trader's inbox: only the trader writes anything down."""
+    """Puts what is said about a candidate into the trader's inbox: only the trader writes anything down.
+
+    `mode` is the council's that was asked: another may decide by the time that all is said.
+    """
 
     desk: Desk
     case: Case
+    mode: str
 
     def heard(self, said: ev.Testimony) -> None:
         """One agent has been asked."""
-        self.desk.say(ev.AgentAnswered(**self._about, council=self.desk.council.mode, said=said))
+        self.desk.say(ev.AgentAnswered(**self._about, council=self.mode, said=said))
+
+    def alerted(self, text: str) -> None:
+        """What the owner must do something about."""
+        self.desk.say(ev.AlertRaised(at=self._about["at"], kind="council", text=text))
 
     def concluded(self, council: str, ruling: Deliberation) -> None:
         """What the models would have decided."""
@@ -67,7 +76,7 @@ class CaseWitness:
             reasons=ruling.reasons,
             answers=ruling.answers,
         )
-        self.desk.say(Overheard(opinion=opinion, ruling=ruling))
+        self.desk.say(Overheard(opinion=opinion, ruling=ruling, mode=self.mode))
 
     @property
     def _about(self) -> dict[str, Any]:
@@ -82,10 +91,15 @@ class Minutes:
 
     said: list[ev.Testimony] = field(default_factory=list)
     opinions: list[tuple[str, Deliberation]] = field(default_factory=list)
+    alerts: list[str] = field(default_factory=list)
 
     def heard(self, said: ev.Testimony) -> None:
         """One agent has been asked."""
         self.said.append(said)
+
+    def alerted(self, text: str) -> None:
+        """What the owner must do something about."""
+        self.alerts.append(text)
 
     def concluded(self, council: str, ruling: Deliberation) -> None:
         """What the models would have decided."""
@@ -93,17 +107,23 @@ class Minutes:
 
 
 async def tell_health(desk: Desk, at: datetime, ruling: Deliberation) -> None:
-    """Agents that stopped answering are told once, and that all of them answer again, once; alerts as they come."""
-    for text in ruling.alerts:
-        await desk.alert(at, "council", text)
-    failed = tuple(sorted(ruling.failed))
-    new = tuple(agent for agent in failed if agent not in desk.book.impaired)
-    if new:
+    """Agents that stopped answering are told once, and that all of them answer again, once.
+
+    Nobody is taken off the list before everybody on it has answered: failures that take turns are one trouble.
+    """
+    impaired, failed = desk.book.impaired, tuple(sorted(ruling.failed))
+    if set(failed) - set(impaired):
         why = "; ".join(f"{agent.replace('_', ' ')}: {ruling.failed[agent]}" for agent in failed)
+        agents = tuple(sorted({*impaired, *failed}))
         text = f"{why}. {WITHOUT[desk.council.mode]}"
-        await desk.record(ev.CouncilImpaired(at=at, agents=failed, text=text))
-    elif desk.book.impaired and not failed and ruling.answers:
+        await desk.record(ev.CouncilImpaired(at=at, agents=agents, text=text))
+    elif impaired and not failed and _answered(ruling).issuperset(impaired):
         await desk.record(ev.CouncilRecovered(at=at, text="every agent of the council answers again"))
+
+
+def _answered(ruling: Deliberation) -> set[str]:
+    """Who said something: not those who had nothing to judge."""
+    return {answer.agent for answer in ruling.answers if answer.status == "OK"}
 
 
 WITHOUT: Final[Mapping[str, str]] = {

@@ -248,6 +248,10 @@ class Book:
         pnl = gross - fees - holding.funding
         risk = qty * holding.risk_per_unit
         sign, entry = holding.side.sign, float(holding.entry_price)
+        exit_price = exit_value / qty if holding.exit_qty else fill.price
+        # The bar on which it ended is not followed: the way out itself may be the farthest that it came.
+        prices = (holding.best, holding.worst, float(exit_price))
+        reached = [sign * (price - entry) / holding.r_distance for price in prices]
         return ev.TradeClosed(
             at=fill.at,
             verdict_id=holding.verdict_id,
@@ -257,15 +261,15 @@ class Book:
             entry_time=holding.entry_time,
             exit_time=fill.bar_time,
             entry_price=holding.entry_price,
-            exit_price=exit_value / qty if holding.exit_qty else fill.price,
+            exit_price=exit_price,
             qty=qty,
             pnl=pnl,
             fees=fees,
             funding=holding.funding,
             risk_usdt=risk,
             r=float(pnl / risk),
-            best_r=sign * (holding.best - entry) / holding.r_distance,
-            worst_r=sign * (holding.worst - entry) / holding.r_distance,
+            best_r=max(reached),
+            worst_r=min(reached),
             exit_reason=self._reason(fill),
             cash=self.cash - fill.fee + holding.side.sign * fill.qty * (fill.price - holding.entry_price),
         )

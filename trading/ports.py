@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from trading.events import (
     AgentAnswer,
     AgentAnswered,
+    AlertRaised,
     Event,
     Opinion,
     OpinionReached,
@@ -107,7 +108,7 @@ class Deliberation:
     """What a council said: a veto, or a shrink. `size_multiplier` is in 0..1 and 0 exactly when rejected.
 
     `opinions` are those of other councils on the same brief. `failed` are agents that did not answer, with the reason,
-    by name; `alerts` is what the owner must do something about (a key that is no good any more), once each.
+    by name.
     """
 
     approved: bool
@@ -116,19 +117,19 @@ class Deliberation:
     answers: tuple[AgentAnswer, ...] = ()
     opinions: tuple[Opinion, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
-    alerts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overheard:
-    """What the models would have decided, once they have been heard (mode `shadow`)."""
+    """What the models would have decided, once they have been heard; `mode` is that in which they were (`shadow`)."""
 
     opinion: OpinionReached
     ruling: Deliberation
+    mode: str
 
 
 # What the council says beside its verdict comes the same way: only the trader writes anything down.
-Said = AgentAnswered | Overheard
+Said = AgentAnswered | Overheard | AlertRaised
 Inbound = BarsClosed | Execution | OrderUpdated | FeedEnded | ConnectionLost | ConnectionRestored | Said | Request
 
 
@@ -234,6 +235,10 @@ class Witness(Protocol):
 
     def heard(self, said: Testimony) -> None:
         """One agent has been asked and has answered or failed."""
+        ...
+
+    def alerted(self, text: str) -> None:
+        """What the owner must do something about (a key that is no good any more), once each."""
         ...
 
     def concluded(self, council: str, ruling: Deliberation) -> None:

@@ -100,6 +100,14 @@ def size_entry(
     return Sized(qty=qty, risk_usdt=qty * abs(proposal.entry - proposal.stop), clamp=clamp)
 
 
+def at_most(sized: Sized | Refused, base: Sized | Refused, proposal: Proposal) -> Sized | Refused:
+    """The size, but no larger than the base size that guards and council were told, whatever was freed since then."""
+    if isinstance(sized, Refused) or isinstance(base, Refused) or sized.qty <= base.qty:
+        return sized
+    clamp = f"the size that was decided on cut it from {sized.qty} to {base.qty}"
+    return Sized(qty=base.qty, risk_usdt=base.qty * abs(proposal.entry - proposal.stop), clamp=clamp)
+
+
 def _refuse_levels(
     side: Side, cash: float, price: float, stop: float, terms: AccountTerms
 ) -> Refused | None:

@@ -177,6 +177,7 @@ def _ended(shadow: Shadow, candle: Candle, left: _Left, terms: AccountTerms) -> 
     price = left.price if left.maker else left.price * (1 - sign * exact(terms.slippage))
     fee = price * exact(terms.maker_fee if left.maker else terms.taker_fee)
     profit = sign * (price - shadow.entry) - fee - shadow.paid
+    best = max(sign * shadow.best, sign * float(price))  # the bar on which it ended is not followed
     return ShadowEnded(
         at=candle.close_time,
         verdict_id=shadow.verdict_id,
@@ -188,7 +189,7 @@ def _ended(shadow: Shadow, candle: Candle, left: _Left, terms: AccountTerms) -> 
         exit_time=candle.open_time,
         exit_price=float(price),
         r=float(profit / abs(shadow.entry - shadow.stop)),
-        best_r=sign * (shadow.best - float(shadow.entry)) / shadow.r_distance,
+        best_r=(best - sign * float(shadow.entry)) / shadow.r_distance,
     )
 
 

@@ -528,7 +528,7 @@ async def tuned_for(desk: Desk, values: Mapping[str, float]) -> Tuned:
     for name, value in values.items():
         if not math.isfinite(value):
             raise BadInput(f"{name} must be a finite number")
-    return await retuned(desk, {**desk.book.settings, **values}, desk.book.council)
+    return await retuned(desk, {**desk.book.settings, **values}, desk.council.mode)
 
 
 async def retuned(desk: Desk, values: Mapping[str, float], mode: str) -> Tuned:

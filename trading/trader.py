@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 
 from trading import events as ev
 from trading.bookkeeping import book_execution, book_order
+from trading.council import MODEL_MODES
 from trading.cycle import run_cycle
 from trading.desk import UNREACHABLE, URGENT, Desk, Interruption
 from trading.hearing import abandoned, tell_health
@@ -43,12 +44,16 @@ from trading.tending import protect
 T = TypeVar("T")
 
 SNAPSHOT_EVERY = 500
+LAST_WORDS = 0.25  # seconds that a council has to stop at the program's end
 
-# What is dealt with while a council deliberates. Requests wait their turn: one that cancels an entry may be about the
-# very one that is being decided on, one that changes settings would change the parts in use.
-MEANWHILE: Final = (
-    *(Execution, OrderUpdated, ConnectionLost, ConnectionRestored, ev.AgentAnswered, Overheard),
-)
+# What the council says beside its verdict.
+SAID: Final = (ev.AgentAnswered, ev.AlertRaised, Overheard)
+# What is dealt with while a council deliberates.
+MEANWHILE: Final = (Execution, OrderUpdated, ConnectionLost, ConnectionRestored, *SAID)
+# While it takes its time, so is this; whether a symbol is muted by now is looked at before its order. Other requests
+# wait their turn: one that cancels an entry may be about the very one that is being decided on, one that changes
+# settings would change the parts in use.
+AT_ONCE: Final = (ev.MoveToBreakeven, ev.ChangeSymbols)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +208,9 @@ class Trader:
         try:
             while not isinstance(item := await self._next(), FeedEnded):
                 await self._handle(item)
+            if self._dismissed:  # what they have been told so far has its price
+                await asyncio.wait(self._dismissed, timeout=LAST_WORDS)
+            await self._hear_out()
         finally:
             await self._keep_snapshot()
 
@@ -232,18 +240,23 @@ class Trader:
         try:
             while not (doing.done() or self._waiting()):
                 await self._meanwhile(doing)
-            while (said := self._inbox.calm((ev.AgentAnswered, Overheard))) is not None:
-                await self._handle(said)
+            await self._hear_out()
             return self._waiting() or doing.result()
         finally:
             self._dismiss(doing)
+
+    async def _hear_out(self) -> None:
+        """Write down what has been said."""
+        while (said := self._inbox.calm(SAID)) is not None:
+            await self._handle(said)
 
     def _waiting(self) -> Interruption | None:
         return self._inbox.urgent(self._dealt_with)
 
     async def _meanwhile(self, doing: asyncio.Task[Any]) -> None:
         """Deal with one thing that has come, or wait for the next, for the work's end or until the next look."""
-        if (item := self._inbox.calm(MEANWHILE)) is not None:
+        kinds = (*MEANWHILE, *AT_ONCE) if self._desk.book.debated else MEANWHILE
+        if (item := self._inbox.calm(kinds)) is not None:
             await self._handle(item)
             return
         stirred = self._inbox.stirred()
@@ -279,11 +292,10 @@ class Trader:
         elif isinstance(item, ConnectionRestored):
             self._desk.lost = ""
             await self._look()
-        elif isinstance(item, ev.AgentAnswered):
+        elif isinstance(item, ev.AgentAnswered | ev.AlertRaised):
             await self._desk.record(item)
         elif isinstance(item, Overheard):
-            await self._desk.record(item.opinion)
-            await tell_health(self._desk, item.opinion.at, item.ruling)
+            await self._overheard(item)
         elif isinstance(item, ev.PauseTrading):
             await self._once(item, ev.TradingPaused)
         elif isinstance(item, ev.ResumeTrading):
@@ -291,6 +303,11 @@ class Trader:
         elif isinstance(item, Steer):
             await self._steering.take(item)
         await self._steering.advance()
+
+    async def _overheard(self, item: Overheard) -> None:
+        await self._desk.record(item.opinion)
+        if item.mode == self._desk.council.mode:  # else who decides was changed while they were heard
+            await tell_health(self._desk, item.opinion.at, item.ruling)
 
     async def _look(self) -> None:
         """Compare with the exchange between closes. A stream that stays down is told; a short drop is not."""
@@ -402,7 +419,7 @@ class Trader:
             symbols=desk.symbols,
             muted=book.muted,
             council=desk.council.mode,
-            council_health=_health(book.impaired),
+            council_health=_health(book.impaired) if desk.council.mode in MODEL_MODES else "",
             interval=desk.interval,
             settings=dict(book.settings),
             lost=desk.lost,

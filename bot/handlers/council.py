@@ -6,7 +6,7 @@ operator; what may let more trades through is shown to the owner first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from bot.buttons import button, rows
@@ -14,7 +14,7 @@ from bot.cards import MODE_MEANS
 from bot.confirmation import ask_owner
 from bot.handlers.see import count_of, markets, number_of, symbol_of
 from bot.ports import Answer, Asked, Desk
-from bot.text import counted, moment, own, prose, word
+from bot.text import moment, own, prose, word
 from bot.views import (
     advice_view,
     grade_caption,
@@ -27,10 +27,11 @@ from bot.views import (
     whynot_view,
 )
 from bot.views.council import LEAST_ENDED, too_few
+from storage.council import Record
 from storage.outbox import Media
 from trading.errors import ConclaveError
 from trading.events import ChangeCouncil
-from trading.grades import Graded, Judged
+from trading.grades import Graded
 from trading.model import Side
 from trading.parameters import near
 
@@ -64,14 +65,17 @@ async def why(asked: Asked, desk: Desk) -> Answer:
 
 
 async def council(asked: Asked, desk: Desk) -> Answer:
-    """How good the council that decides now has been, in words, as a picture or as a workbook."""
+    """How good the council that decides now has been, in words, as a picture or as a workbook.
+
+    Of one that has judged nothing yet: the one that decided last.
+    """
     wanted = asked.arguments[0].lower() if asked.arguments else ""
     if wanted not in {"", "chart", "excel"} or len(asked.arguments) > 1:
         return Answer(text=f"{desk.look.lead} /council takes nothing, or one of chart and excel")
-    mine, notes = await _of_one_council(desk)
-    graded = await _graded(mine, desk)
+    record = await desk.council.graded(desk.trader.status().council)
+    notes, graded = _notes(record), await _graded(record, desk)
     if isinstance(graded, str):
-        return Answer(text=no_grade_view(mine, graded, notes, desk.look))
+        return Answer(text=no_grade_view(record.rows, graded, notes, desk.look))
     if wanted == "chart":
         media = Media(kind="photo", name="council.png", data=graded.chart)
     elif wanted == "excel":
@@ -82,29 +86,21 @@ async def council(asked: Asked, desk: Desk) -> Answer:
     return Answer(text=grade_caption(graded.grade, desk.look), media=media)
 
 
-async def _of_one_council(desk: Desk) -> tuple[list[Judged], list[str]]:
-    """The candidates of the council that decides now, or of the one that decided last where it has had none.
-
-    In the shadow of the rules those that the models have judged. With what there is to say about it.
-    """
-    current = desk.trader.status().council
-    beside = await desk.council.judged(models=True) if current == "shadow" else []
-    judged = beside or await desk.council.judged()
-    names = {row.council for row in judged}
-    council = current if current in names or not judged else judged[-1].council
-    mine = [row for row in judged if row.council == council]
-    notes = ["The models are asked beside the rules, which decide: what they say is not traded"] if beside else []
-    left_out = len(judged) - len(mine)
-    return mine, [*notes, *([f"{counted(left_out, 'decision')} of other councils not counted"] if left_out else [])]
+def _notes(record: Record) -> list[str]:
+    """Whose decisions are graded, and how many are not."""
+    beside = "The models are asked beside the rules, which decide: what they say is not traded"
+    left_out = prose(", ".join(record.left_out), 300)
+    counted = f"Candidates not counted: {left_out}" if left_out else ""
+    return [note for note in (beside if record.beside else "", counted) if note]
 
 
-async def _graded(judged: Sequence[Judged], desk: Desk) -> Graded | str:
+async def _graded(record: Record, desk: Desk) -> Graded | str:
     """The grade, or why there is none."""
-    ended = sum(row.r is not None for row in judged)
+    ended = sum(row.r is not None for row in record.rows)
     if ended < LEAST_ENDED:
         return too_few(ended)
     try:
-        return await desk.grader.grade(judged, f"{desk.look.badge} council {judged[-1].council}", desk.look.theme)
+        return await desk.grader.grade(record.rows, f"{desk.look.badge} {record.title}", desk.look.theme)
     except ConclaveError as error:
         return f"It cannot be worked out now: {prose(str(error), 300)}"
 
@@ -146,8 +142,11 @@ async def ask(asked: Asked, desk: Desk) -> Answer:
     status, words = desk.trader.status(), asked.arguments
     symbol = symbol_of(words[0], status) if words else None
     side = _SIDES.get(words[1].lower()) if len(words) == 2 else None
-    if symbol is None or len(words) > 2 or (len(words) == 2 and side is None):
+    if symbol is None:
         return Answer(text=f"{desk.look.lead} {markets(asked, status)}, and may name a side: long or short")
+    if len(words) > 1 and (side is None or len(words) > 2):
+        example = f"/ask {word(words[0].upper(), 12)} long"
+        return Answer(text=f"{desk.look.lead} /ask takes one market and at most a side, long or short: like {example}")
     try:
         advice = await desk.advise(symbol, side)
     except ConclaveError as error:

@@ -17,7 +17,7 @@ from bot.text import UNKNOWN, coin, counted, fitted, moment, multiple, own, perc
 from bot.views.table import Column, per_cent, table
 from bot.views.table import multiple as short_multiple
 from trading.events import AgentAnswer, Testimony
-from trading.grades import AgentGrade, Arm, Grade, Judged
+from trading.grades import AgentGrade, Arm, Grade, Judged, paid
 from trading.ports import Deliberation
 
 LEAST_ENDED: Final = 5
@@ -70,8 +70,9 @@ def grade_view(grade: Grade, notes: Sequence[str], look: Look) -> str:
         lines += [table(_VOTES, [_votes_row(each) for each in grade.agents[:_MOST_AGENTS]])]
         lines += [table(_SCORES, [_scores_row(each) for each in grade.agents[:_MOST_AGENTS]])]
         lines += _explained(grade)
-    lines += [table(_ARMS, [_arm_row(arm) for arm in grade.arms[:_MOST_ARMS]])]
+    lines += [table(_ARMS, [_arm_row(arm) for arm in grade.arms[:_MOST_ARMS] if not arm.same])]
     lines.append("IN, OUT: candidates taken, vetoed. TOTAL: R earned. EDGE: R a candidate over vetoing at random")
+    lines += _no_difference(grade.arms[:_MOST_ARMS])
     return fitted([*lines, *_bill(grade), *_counts(grade, look), *notes])
 
 
@@ -81,7 +82,7 @@ def grade_caption(grade: Grade, look: Look) -> str:
 
 
 def _grade_headline(grade: Grade, look: Look) -> str:
-    about = f" (about {grade.needed:,} needed)" if grade.needed is not None else ""
+    about = f" ({grade.needs})" if grade.needs else ""
     name = f"{look.lead} <b>council {word(grade.council, 40)}: {word(grade.word).upper()}{about}</b>"
     return f"{name}, {grade.ended} of {counted(grade.candidates, 'candidate')} ended"
 
@@ -152,11 +153,23 @@ def _arm_row(arm: Arm) -> list[str]:
     return [name, str(arm.approved), str(arm.vetoed), short_multiple(arm.total), edge]
 
 
+def _no_difference(arms: Sequence[Arm]) -> list[str]:
+    """Whom leaving out changes nothing: that is no figure of theirs."""
+    names = [word(arm.name.removeprefix("without "), 40) for arm in arms if arm.same]
+    told = "no decision differs, which says nothing about"
+    return [f"Without {' or '.join(names)} {told} {'it' if len(names) == 1 else 'them'}"] if names else []
+
+
 def _bill(grade: Grade) -> list[str]:
     if not grade.cost_usd:
         return ["It cost nothing: no model was asked that is paid"]
     month = "" if grade.cost_per_month is None else f", {usd(grade.cost_per_month)} a month"
-    return [f"Cost {usd(grade.cost_per_decision)} a decision{month}, {usd(grade.cost_usd)} so far"]
+    bill = f"Cost {usd(grade.cost_per_decision)} a decision{month}, {usd(grade.cost_usd)} so far"
+    calls = sum(agent.calls or 0 for agent in grade.agents)
+    if not calls:
+        return [bill]
+    ins, outs = (sum(agent.tokens[at] for agent in grade.agents if agent.tokens) for at in (0, 1))
+    return [bill, f"All {counted(calls, 'call')} of the time counted, {ins:,} tokens in, {outs:,} out"]
 
 
 def usd(amount: float | Decimal) -> str:
@@ -171,6 +184,7 @@ def _counts(grade: Grade, look: Look) -> list[str]:
     lines = [f"Decided {moment(first, look.zone)} to {moment(last, look.zone)}, {counted(round(grade.days), 'day')}"]
     open_ = [f"{grade.unfilled} would not have filled" if grade.unfilled else ""]
     open_ += [f"{grade.waiting} still followed" if grade.waiting else ""]
+    open_ += [f"{grade.lost} not known" if grade.lost else ""]
     lines += [", ".join(each for each in open_ if each)] if any(open_) else []
     return lines
 
@@ -182,10 +196,12 @@ def no_grade_view(rows: Sequence[Judged], why: str, notes: Sequence[str], look: 
     ended = sum(row.r is not None for row in rows)
     unfilled = sum(row.ended and row.r is None for row in rows)
     approved = sum(row.weight > 0 for row in rows)
+    lost = sum(row.lost for row in rows)
     head = f"{look.lead} <b>council {word(rows[-1].council, 40)}: {counted(len(rows), 'decision')}, {ended} ended</b>"
     lines = [f"{head}, no grade", why]
     lines.append(f"Approved {approved}, vetoed {len(rows) - approved}")
-    lines.append(f"{len(rows) - ended - unfilled} still followed, {unfilled} would not have filled")
+    followed = f"{len(rows) - ended - unfilled - lost} still followed, {unfilled} would not have filled"
+    lines.append(followed + (f", {lost} not known" if lost else ""))
     return fitted([*lines, *_ballots(rows), *notes])
 
 
@@ -199,13 +215,12 @@ def _ballots(rows: Sequence[Judged]) -> list[str]:
     """Votes and failures so far, and what they cost."""
     statuses: dict[str, dict[str, int]] = {}
     stances: dict[str, dict[int, int]] = {}
-    cost = 0.0
     for ballot in (ballot for row in rows for ballot in row.ballots):
         counts, votes = statuses.setdefault(ballot.agent, {}), stances.setdefault(ballot.agent, {})
         counts[ballot.status] = counts.get(ballot.status, 0) + 1
-        cost += ballot.cost_usd
         if ballot.status == "OK":
             votes[ballot.stance] = votes.get(ballot.stance, 0) + 1
+    cost = _cost(rows)
     if not statuses:
         return ["No agent was asked"]
     lines = [
@@ -213,6 +228,13 @@ def _ballots(rows: Sequence[Judged]) -> list[str]:
         for agent, votes in list(stances.items())[:_MOST_AGENTS]
     ]
     return [*lines, *_failures(statuses), *([f"Cost {usd(cost)} so far"] if cost else [])]
+
+
+def _cost(rows: Sequence[Judged]) -> float:
+    """What the models were paid: by the record of calls where there is one, else by the ballots."""
+    if any(row.bills is not None for row in rows):
+        return float(sum((bill.cost_usd for bill in paid(rows).values()), Decimal(0)))
+    return sum(ballot.cost_usd for row in rows for ballot in row.ballots)
 
 
 # The mode

@@ -32,7 +32,6 @@ from trading.events import (
     AgentAnswer,
     CandidateProposed,
     Opinion,
-    ShadowEnded,
     Testimony,
     VerdictReached,
 )
@@ -78,7 +77,7 @@ def why_view(dossier: Dossier, look: Look) -> str:
         [
             _why_headline(story, look),
             *_candidate(event, look.zone),
-            f"<b>Council {word(event.council)}</b>" + ("" if voices else ": nobody was asked"),
+            f"<b>Council {word(event.council)}</b>" + ("" if voices else _silent(event)),
             *voices,
             *_other_councils(dossier, event),
             f"<b>Gates</b> {_gates(event)}",
@@ -87,6 +86,10 @@ def why_view(dossier: Dossier, look: Look) -> str:
             *_after(dossier, story, look),
         ]
     )
+
+
+def _silent(event: VerdictReached) -> str:
+    return ": what was said is not known" if event.debated else ": nobody was asked"
 
 
 def _under_debate(dossier: Dossier, look: Look) -> str:
@@ -213,7 +216,7 @@ def _gates(event: VerdictReached) -> str:
         "guard": "stopped by the guards at the second look" if asked else "stopped by the guards",
         "council": "vetoed by the council",
         "risk": "no size that the account allows",
-        "operator": "stopped: somebody asked for less risk meanwhile",
+        "operator": "stopped before an order left",
         "superseded": "stopped: the next bar closed first",
     }.get(event.gate, f"stopped by {word(event.gate)}")
     return " · ".join([*passed, "sized" if event.approved else end])
@@ -242,13 +245,16 @@ def _size(event: VerdictReached) -> list[str]:
 def _after(dossier: Dossier, story: Story, look: Look) -> list[str]:
     """What became of it; of one that was not traded, what it would have come to."""
     if not story.verdict.approved:
-        return [_shadow(dossier.shadow, look)]
+        return [_shadow(dossier, look)]
     turned = story.fills[:1] if story.fate == "filled" else story.events[-1:]
     at = f", {moment(turned[0].at, look.zone)}" if turned else ""
     return [f"<b>Then</b> it {became(story.fate)}{at}. /trade {story.verdict.verdict_id} has the time line"]
 
 
-def _shadow(ended: ShadowEnded | None, look: Look) -> str:
+def _shadow(dossier: Dossier, look: Look) -> str:
+    ended = dossier.shadow
+    if ended is None and not dossier.followed:
+        return "<b>Not traded</b>: what it would have come to is not known, nobody has followed it"
     if ended is None:
         return "<b>Not traded</b>: it is followed by the rules, what it would come to is not known yet"
     best = "" if ended.best_r is None else f", best {multiple(ended.best_r)}"

@@ -314,7 +314,7 @@ def _gates(event: ev.VerdictReached) -> str:
         "guard": "stopped by the guards at the second look" if asked else "stopped by the guards",
         "council": "vetoed by the council",
         "risk": "no size that the account allows",
-        "operator": "stopped: somebody asked for less risk meanwhile",
+        "operator": "stopped before an order left",
         "superseded": "stopped: the next bar closed first",
         "": "sent",
     }.get(event.gate, f"stopped by {event.gate}")
@@ -399,7 +399,8 @@ def _shadow(dossier: Dossier) -> Iterator[str]:
     """The candidate on its own, whatever was decided."""
     event = dossier.shadow
     if event is None:
-        yield from _row("", "no end is stored: it is followed on its own after every close until it has ended")
+        followed = "it is followed on its own after every close until it has ended"
+        yield from _row("", f"no end is stored: {followed if dossier.followed else 'nobody has followed it'}")
         return
     ends = {"unfilled": "its entry would not have filled", "lost": "its bars are not known any more"}
     if event.r is None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from research.grade import AT_RANDOM, LEAST, OFF
+from research.grade import AT_RANDOM, LEAST, MOST_NEEDED, OFF, WITHOUT
 from research.workbook.book import GAIN, HOLD, LOSS, Book, Column, Kind, Sheet
 from trading.grades import AgentGrade, Arm, Ballot, Grade, Interval, Judged, Word
 from trading.model import utc
@@ -44,7 +44,7 @@ def _summary(sheet: Sheet, grade: Grade, rows: int, title: str) -> None:
     sheet.text(1, 0, f"{first} to {last} UTC, {grade.candidates:,} candidates, council: {grade.council}", "note")
     look = {"bold": True, "font_size": 16, "font_color": "#ffffff", "bg_color": _COLOURS[grade.word]}
     sheet.page.merge_range(3, 0, 3, len(_WIDTHS) - 1, "", sheet.book.style("", None, **look))
-    about = "" if grade.needed is None else f" (about {grade.needed:,} ended candidates needed)"
+    about = f" ({grade.needs})" if grade.needs else ""
     sheet.text(3, 0, f"{grade.word.upper()}{about}", "", **look)
     sheet.page.set_row(3, 26)
     sheet.text(4, 0, grade.reason, "bold")
@@ -63,13 +63,13 @@ def _arms(sheet: Sheet, top: int, grade: Grade) -> int:
     arms = grade.arms
     columns = [
         Column(name="Arm", values=[_called(arm, at) for at, arm in enumerate(arms)], kind="text"),
-        Column(name="Approved", values=[arm.approved for arm in arms], kind="count"),
-        Column(name="Vetoed", values=[arm.vetoed for arm in arms], kind="count"),
-        Column(name="Mean size", values=[arm.weight for arm in arms], kind="percent"),
-        Column(name="Mean R approved", values=[arm.mean_approved for arm in arms], kind="fine"),
-        Column(name="Mean R vetoed", values=[arm.mean_vetoed for arm in arms], kind="fine"),
-        Column(name="Total R", values=[arm.total for arm in arms], kind="ratio"),
-        Column(name="Edge R", values=[arm.edge for arm in arms], kind="fine"),
+        Column(name="Approved", values=_shown(arms, lambda arm: arm.approved), kind="count"),
+        Column(name="Vetoed", values=_shown(arms, lambda arm: arm.vetoed), kind="count"),
+        Column(name="Mean size", values=_shown(arms, lambda arm: arm.weight), kind="percent"),
+        Column(name="Mean R approved", values=_shown(arms, lambda arm: arm.mean_approved), kind="fine"),
+        Column(name="Mean R vetoed", values=_shown(arms, lambda arm: arm.mean_vetoed), kind="fine"),
+        Column(name="Total R", values=_shown(arms, lambda arm: arm.total), kind="ratio"),
+        Column(name="Edge R", values=_shown(arms, lambda arm: arm.edge), kind="fine"),
         *_ends([arm.interval for arm in arms]),
     ]
     end = sheet.table(top, columns, widths=False)
@@ -77,6 +77,11 @@ def _arms(sheet: Sheet, top: int, grade: Grade) -> int:
     for row, arm in enumerate(arms, top + 1):
         sheet.text(row, len(columns), _meaning(arm, row == top + 1), "meaning")
     return end
+
+
+def _shown(arms: Sequence[Arm], figure: Callable[[Arm], Any]) -> list[Any]:
+    """A figure of each; none where no decision differs from the council's."""
+    return [None if arm.same else figure(arm) for arm in arms]
 
 
 def _ends(intervals: Iterable[Interval | None]) -> tuple[Column, Column]:
@@ -93,6 +98,7 @@ def _called(arm: Arm, at: int) -> str:
 
 
 _WITHOUT: Final = "Its ballots without that agent, as far as they tell."
+_SAME: Final = "No decision differs, which says nothing about that agent."
 
 
 def _meaning(arm: Arm, own: bool) -> str:
@@ -102,7 +108,9 @@ def _meaning(arm: Arm, own: bool) -> str:
         return "Every candidate at full size."
     if arm.name == AT_RANDOM:
         return "As much, of other candidates; the interval holds 95% of such edges."
-    return _WITHOUT if arm.name.startswith("without ") else "What another council said of them."
+    if arm.same:
+        return _SAME
+    return _WITHOUT if arm.name.startswith(WITHOUT) else "What another council said of them."
 
 
 def _figures(sheet: Sheet, top: int, grade: Grade) -> int:
@@ -123,16 +131,29 @@ def _figures_of(grade: Grade) -> tuple[Figure, ...]:
         ("Ended", grade.ended, "count", "With an outcome in R, traded or not: all of this is of these."),
         ("Never filled", grade.unfilled, "count", "Their entries were not reached: no outcome."),
         ("Still waiting", grade.waiting, "count", "They have not ended."),
+        ("Not known", grade.lost, "count", "Nobody could follow them to their end: no outcome."),
         ("Base rate", grade.base_rate, "percent", "Share of the ended ones that won."),
         ("Losses avoided, R", grade.avoided, "ratio", "Of losers, times what was taken off their size."),
         ("Gains missed, R", grade.missed, "ratio", "The same of winners."),
         ("Random vetoes as good", grade.random, "percent", "Share of random vetoes that earned at least as much."),
-        ("Needed", grade.needed, "count", f"About how many ended ones show such an edge, {LEAST} on either side."),
-        ("Cost USD", grade.cost_usd, "fine", "Of all calls to models."),
+        ("Needed", grade.needed, "count", _needed(grade)),
+        ("Cost USD", grade.cost_usd, "fine", _paid_for(grade)),
         ("Cost of a decision USD", grade.cost_per_decision, "fine", "The same for each candidate."),
         ("Cost of a month USD", grade.cost_per_month, "money", "At the pace of these days, one at least."),
         ("Days", grade.days, "ratio", "From the first decision to the last."),
     )  # fmt: skip
+
+
+def _needed(grade: Grade) -> str:
+    if grade.needed is not None and grade.needed >= MOST_NEEDED:
+        return f"More than that: {LEAST} on either side, and an edge like this one shown."
+    return f"About how many ended ones show such an edge, {LEAST} on either side."
+
+
+def _paid_for(grade: Grade) -> str:
+    if any(agent.calls is not None for agent in grade.agents):
+        return "Of all calls to models in this time, also for what was never decided."
+    return "Of the calls to models for these candidates."
 
 
 # Candidates
@@ -175,6 +196,8 @@ def named(agent: str) -> str:
 
 
 def _outcome(row: Judged) -> str:
+    if row.lost:
+        return "not known"
     if row.r is None:
         return "never filled" if row.ended else "waiting"
     return "won" if row.r > 0 else "lost"
@@ -272,6 +295,7 @@ def _costs(sheet: Sheet, grade: Grade, rows: Sequence[Judged]) -> None:
         Column(name="Agent", values=[*(named(each.agent) for each in agents), "All"], kind="text", width=18),
         Column(name="Cost USD", values=[*(each.cost_usd for each in agents), grade.cost_usd], kind="fine", width=13),
         Column(name="USD for each candidate", values=_per_candidate(grade), kind="fine", width=14),
+        *_volumes(agents),
         Column(name="Median seconds", values=[each.seconds and each.seconds[0] for each in agents], kind="ratio"),
         Column(name="95% within seconds", values=[each.seconds and each.seconds[1] for each in agents], kind="ratio"),
         *_rates(agents),
@@ -280,6 +304,22 @@ def _costs(sheet: Sheet, grade: Grade, rows: Sequence[Judged]) -> None:
     row = sheet.lines(row + 1, _cost_notes(grade)) + 1
     sheet.text(row, 0, "By month, UTC", "heading")
     _months(sheet, row + 1, [each.agent for each in agents], rows)
+
+
+def _volumes(agents: Sequence[AgentGrade]) -> list[Column]:
+    """Calls and reported tokens, where a record of them is kept."""
+    if all(each.calls is None for each in agents):
+        return []
+    told = [each.tokens or (None, None) for each in agents]
+    return [
+        Column(
+            name="Calls",
+            values=[*(each.calls for each in agents), sum(each.calls or 0 for each in agents)],
+            kind="count",
+        ),
+        Column(name="Tokens in", values=[each for each, _ in told], kind="count"),
+        Column(name="Tokens out", values=[each for _, each in told], kind="count"),
+    ]
 
 
 _RATES: Final = (
@@ -312,21 +352,31 @@ def _cost_notes(grade: Grade) -> list[str]:
 
 
 def _months(sheet: Sheet, top: int, agents: Sequence[str], rows: Sequence[Judged]) -> None:
-    months: defaultdict[str, list[Judged]] = defaultdict(list)
-    for row in rows:
-        months[f"{utc(row.at):%Y-%m}"].append(row)
-    spent = [[_spent(month, agent) for month in months.values()] for agent in agents]
+    paid: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for month, agent, cost in _costs_of(rows):
+        paid[month, agent].append(cost)
+    counts = Counter(map(_month, rows))
+    months = sorted({*counts, *(month for month, _ in paid)})
+    spent = [[math.fsum(paid[month, agent]) for month in months] for agent in agents]
     columns = [
-        Column(name="Month", values=list(months), kind="text"),
-        Column(name="Candidates", values=[len(month) for month in months.values()], kind="count"),
+        Column(name="Month", values=months, kind="text"),
+        Column(name="Candidates", values=[counts[month] for month in months], kind="count"),
         *(
-            Column(name=f"{named(name)} USD", values=paid, kind="fine")
-            for name, paid in zip(agents, spent, strict=True)
+            Column(name=f"{named(name)} USD", values=each, kind="fine")
+            for name, each in zip(agents, spent, strict=True)
         ),
         Column(name="All USD", values=[math.fsum(each) for each in zip(*spent, strict=True)], kind="fine"),
     ]
     sheet.table(top, columns, widths=False)
 
 
-def _spent(month: Iterable[Judged], agent: str) -> float:
-    return math.fsum(ballot.cost_usd for row in month for ballot in row.ballots if ballot.agent == agent)
+def _costs_of(rows: Sequence[Judged]) -> Iterator[tuple[str, str, float]]:
+    """Month, agent and USD of everything that was paid: by the record of calls where there is one."""
+    if any(row.bills is not None for row in rows):
+        yield from ((f"{b.day:%Y-%m}", b.agent, float(b.cost_usd)) for row in rows for b in row.bills or ())
+        return
+    yield from ((_month(row), ballot.agent, ballot.cost_usd) for row in rows for ballot in row.ballots)
+
+
+def _month(row: Judged) -> str:
+    return f"{utc(row.at):%Y-%m}"

@@ -216,9 +216,23 @@ async def test_the_scoreboard_is_of_the_council_that_decides(room: Room) -> None
     room.trader.shows["council"] = "strict"
     told = await room.said("council")
     assert told[0] == "PAPER council strict: 1 decision, 1 ended, no grade"
-    assert told[-1] == "6 decisions of other councils not counted"
+    assert told[-1] == "Candidates not counted: 6 of rules"
     room.trader.shows["council"] = "degraded"
     assert (await room.said("council"))[0].startswith("PAPER council strict")
+
+
+async def test_the_chat_grades_what_the_command_line_grades(room: Room, grader: SmallGrader) -> None:
+    """The record's own choice, under its name, with what is left out of it."""
+    for number in range(1, 4):
+        await room.happened(*decided(number, council="strict"))
+    for number in range(11, 17):
+        await room.happened(*vetoed(number, -1.0))
+    record = await room.desk.council.graded()
+    assert (record.title, len(record.rows)) == ("council rules (left out: 3 of strict)", 6)
+    told = await room.said("council")
+    assert told[0] == "PAPER council rules: HELPS, 6 of 6 candidates ended"
+    assert told[-1] == "Candidates not counted: 3 of strict"
+    assert grader.asked == [(f"PAPER {record.title}", "dark")]
 
 
 async def test_in_the_shadow_the_models_are_graded(room: Room) -> None:
@@ -230,10 +244,49 @@ async def test_in_the_shadow_the_models_are_graded(room: Room) -> None:
         await room.happened(a_verdict(number, council="shadow"), asked, an_opinion(number, answers=answers))
         await room.happened(a_shadow(number, r=-1.0))
     told = await room.said("council")
-    assert told[0] == "PAPER council strict: HELPS, 5 of 5 candidates ended"
+    assert told[0] == "PAPER council shadow: HELPS, 5 of 5 candidates ended"
     assert "Avoided loss 5.0R, missed gain 0.0R" in told
     assert "Cost 0.0012 USD a decision, 0.0060 USD so far" in told
     assert told[-1] == "The models are asked beside the rules, which decide: what they say is not traded"
+
+
+async def test_what_was_traded_is_not_in_the_shadow(room: Room) -> None:
+    """Decisions of the models themselves are another record than what they said beside the rules."""
+    for number in range(1, 6):
+        await room.happened(*decided(number, council="strict"))
+    asked = (an_answered(a_testimony(), 6, council="shadow"), an_opinion(6, answers=(a_testimony().answer,)))
+    await room.happened(a_verdict(6, council="shadow"), *asked)
+    room.trader.shows["council"] = "shadow"
+    told = await room.said("council")
+    assert told[0] == "PAPER council shadow: 1 decision, 0 ended, no grade"
+    assert told[-2:] == [
+        "The models are asked beside the rules, which decide: what they say is not traded",
+        "Candidates not counted: 5 of strict",
+    ]
+
+
+async def test_a_model_that_was_paid_for_nothing_was_paid(room: Room) -> None:
+    """A debate that the next close broke off."""
+    await room.happened(*decided(1, council="strict"))
+    cut = a_verdict(2, approved=False, gate="superseded", council="strict", answers=(), debated=True)
+    await room.happened(an_answered(a_testimony(), 2), cut)
+    told = await room.said("council")
+    assert told[0] == "PAPER council strict: 1 decision, 1 ended, no grade"
+    assert "Cost 0.0012 USD so far" in told
+
+
+async def test_what_nobody_follows_is_not_known(room: Room) -> None:
+    """Bars that are gone, and decisions from before anybody was followed: the same in /why and in /council."""
+    await room.happened(*vetoed(1, None), *vetoed(2, None))
+    await room.journal.save_snapshot(2, {"followed": {"2": {}}})
+    await room.happened(a_shadow(2, ended="lost", r=None, best_r=None), *vetoed(3, None))
+    assert "1 still followed, 0 would not have filled, 2 not known" in await room.said("council")
+    ends = [(await room.said(f"why {number}"))[-1] for number in (1, 2, 3)]
+    assert ends == [
+        "Not traded: what it would have come to is not known, nobody has followed it",
+        "Not traded: what it would have come to is not known: its bars are gone, 22 Jul 00:00",
+        "Not traded: it is followed by the rules, what it would come to is not known yet",
+    ]
 
 
 @pytest.mark.parametrize("error", [Transient("the laboratory is starting again"), OutcomeUnknown("its worker died")])
@@ -366,8 +419,11 @@ async def test_a_reading_of_the_market_orders_nothing(room: Room, adviser: Small
 
 async def test_a_reading_that_cannot_be_had_says_why(room: Room, adviser: SmallAdviser) -> None:
     """Of an unknown market, with an unknown side, without a council, and while the exchange is away."""
-    for words in ("ask", "ask DOGE", "ask btc up", "ask btc long now"):
+    for words in ("ask", "ask DOGE"):
         assert (await room.said(words))[0].startswith("PAPER /ask takes a traded market")
+    for words in ("ask btc up", "ask btc long now"):
+        told = ["PAPER /ask takes one market and at most a side, long or short: like /ask BTC long"]
+        assert await room.said(words) == told
     assert adviser.asked == []
     adviser.problem = "the council is off"
     assert await room.said("ask btc") == ["PAPER no reading of BTC: the council is off. Nothing was ordered"]

@@ -149,7 +149,9 @@ def test_what_is_not_there_is_said() -> None:
     assert "gates  stopped by the guards" in guarded
     assert "reasons  - a falling knife" in guarded
     assert "ORDER\n  none was sent" in guarded
-    assert "no end is stored" in guarded
+    assert "no end is stored: it is followed on its own" in guarded
+    left = a_dossier(story=Story(verdict=refused, outcome="rejected"), followed=False)
+    assert "no end is stored: nobody has followed it" in told(left)
     assert told(a_dossier(candidate=None, story=None)).startswith("DECISION 1\n")
     unfilled = Story(verdict=refused, outcome="rejected", shadow=samples.shadow_ended(1, r=None))
     assert "its entry would not have filled" in told(a_dossier(story=unfilled))

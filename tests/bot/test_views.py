@@ -46,7 +46,7 @@ from tests.bot.test_cards import TAPPABLE
 from tests.storage import samples
 from trading.council import MODES
 from trading.events import AgentAnswer, FundingPaid, Opinion, OrderFilled, TradeClosed, VerdictReached
-from trading.grades import AgentGrade, Arm, Ballot, Grade, Interval, Judged
+from trading.grades import AgentCost, AgentGrade, Arm, Ballot, Grade, Interval, Judged
 from trading.model import ExitReason, OrderSide, Purpose, Side, millis
 from trading.orders import OrderState
 from trading.ports import Deliberation
@@ -522,7 +522,7 @@ def test_why_tells_a_debate_that_goes_on() -> None:
 @pytest.mark.parametrize(
     ("gate", "asked", "gates"),
     [
-        ("operator", False, "Gates stopped: somebody asked for less risk meanwhile"),
+        ("operator", False, "Gates stopped before an order left"),
         ("guard", False, "Gates stopped by the guards"),
         ("risk", False, "Gates guards passed · no size that the account allows"),
         ("council", True, "Gates guards passed · vetoed by the council"),
@@ -539,6 +539,8 @@ def test_why_names_the_gate_that_was_shut(gate: str, asked: bool, gates: str) ->
     assert said[0] == f"PAPER #215 SHORT ETH REJECTED by {gate}"
     assert gates in said
     assert said[-1] == "Not traded: it is followed by the rules, what it would come to is not known yet"
+    unknown = lines(views.why_view(a_dossier(story=story, followed=False), LOOK))
+    assert unknown[-1] == "Not traded: what it would have come to is not known, nobody has followed it"
     ended = lines(views.why_view(a_dossier(story=replace(story, shadow=a_shadow())), LOOK))
     assert "Gates guards passed · stopped: the next bar closed first" in lines(
         views.why_view(a_dossier(story=Story(verdict=a_verdict(**INTERRUPTED), outcome="rejected")), LOOK)
@@ -616,6 +618,26 @@ def test_the_scoreboard_begins_with_the_word() -> None:
     ]
 
 
+def test_the_scoreboard_shows_no_figure_where_no_decision_differs() -> None:
+    """Nor is that agent's."""
+    silent = tuple(an_arm(f"without {name}", edge=None, interval=None, same=True) for name in ("quant", "strategist"))
+    said = lines(views.grade_view(a_grade(arms=(*a_grade().arms, *silent)), [], LOOK))
+    assert not any(line.startswith(("w/o quant", "w/o strat")) for line in said)
+    assert "Without quant or strategist no decision differs, which says nothing about them" in said
+    one = lines(views.grade_view(a_grade(arms=(*a_grade().arms, silent[0])), [], LOOK))
+    assert "Without quant no decision differs, which says nothing about it" in one
+    assert not any("no decision differs" in line for line in lines(views.grade_view(a_grade(), [], LOOK)))
+
+
+def test_the_scoreboard_counts_every_call_and_what_is_not_known() -> None:
+    """As far as they are on record; more than can be waited for is said so."""
+    agents = (an_agent(calls=70, tokens=(147_000, 11_200)), an_agent("risk_manager", calls=3))
+    said = lines(views.grade_view(a_grade(agents=agents, lost=2, needed=100_000), [], LOOK))
+    assert said[0].startswith("PAPER council strict: INSUFFICIENT EVIDENCE (more than 100,000 needed), 53 of 60")
+    assert "All 73 calls of the time counted, 147,000 tokens in, 11,200 out" in said
+    assert "4 would not have filled, 3 still followed, 2 not known" in said
+
+
 def test_the_scoreboard_says_when_it_is_sure() -> None:
     """Without a number that would be needed; rules cost nothing."""
     sure = a_grade(word="helps", needed=None, cost_usd=0.0, random=None, base_rate=None)
@@ -654,6 +676,22 @@ def test_before_there_is_a_grade_it_is_counted() -> None:
         "Cost 0.0030 USD so far",
     ]
     assert "No agent was asked" in lines(views.no_grade_view([a_row(ballots=())], "", [], LOOK))
+
+
+def test_before_there_is_a_grade_its_costs_are_those_on_record() -> None:
+    """Also of what never came to a decision; who was lost is not followed."""
+    day = AgentCost(
+        day=NOON.date(),
+        agent="quant",
+        calls=9,
+        unreported=0,
+        tokens_in=9,
+        tokens_out=9,
+        cost_usd=Decimal("0.05"),
+    )
+    said = lines(views.no_grade_view([a_row(1, bills=(day,)), a_row(2, bills=(), lost=True)], "", [], LOOK))
+    assert "Cost 0.0500 USD so far" in said
+    assert "1 still followed, 0 would not have filled, 1 not known" in said
 
 
 def test_every_mode_is_told_in_a_line() -> None:
@@ -826,17 +864,19 @@ DOSSIERS = st.builds(
     Dossier, candidate=st.none() | st.builds(a_candidate, symbol=WORDS, council=WORDS, qty=PRICES, risk_usdt=AMOUNTS),
     testimonies=st.lists(st.builds(an_answered, TESTIMONIES, council=WORDS), max_size=4).map(tuple),
     opinion=st.none() | st.builds(an_opinion, council=WORDS, reasons=st.lists(WORDS, max_size=9).map(tuple)),
-    story=st.none() | STORIES,
+    story=st.none() | STORIES, followed=st.booleans(),
 )  # fmt: skip
 NUMBER = st.none() | RATIOS
 COUNT = st.integers(0, 10**7)
 ARMS = st.builds(
-    an_arm, WORDS, approved=COUNT, vetoed=COUNT, mean_approved=NUMBER, mean_vetoed=NUMBER, total=RATIOS, edge=NUMBER
-)
+    an_arm, WORDS, approved=COUNT, vetoed=COUNT, mean_approved=NUMBER, mean_vetoed=NUMBER, total=RATIOS, edge=NUMBER,
+    same=st.booleans(),
+)  # fmt: skip
 AGENTS = st.builds(
     an_agent, WORDS, asked=COUNT, statuses=st.dictionaries(WORDS, COUNT, max_size=9),
     votes=st.dictionaries(WORDS, COUNT, max_size=4),
     brier=st.none() | st.floats(0, 1), skill=NUMBER, scored=COUNT, proposed_weight=st.floats(0, 1),
+    calls=st.none() | COUNT, tokens=st.none() | st.tuples(COUNT, COUNT),
     seconds=st.none() | st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)),
 )  # fmt: skip
 GRADES = st.builds(

@@ -528,6 +528,34 @@ def left_while_overheard(stage: Stage) -> None:
     assert seconds <= 3, seconds
 
 
+def test_a_council_that_has_lost_its_keys_trades_nothing(tmp_path: Path) -> None:
+    """Who was chosen in the chat is not replaced by somebody whom nobody asked for; the chat says what is missing."""
+    tracks = [Track(symbol=BTC, edges=every(2, 200), start=PRICE)]
+    with scene(tmp_path, tracks, bars=200, bar_seconds=0.4, keys=new_keys(1), mode="rules") as there:
+        with there.start("--speed", "0") as running:
+            running.say("/mode strict")
+            there.next_of(running, "CouncilModeChanged")
+            assert running.leave()[0] == 0
+        end, asked = there.end, len(there.models.log())
+        bare = replace(there, place=replace(there.place, env=without_keys(there.place.env)))
+        with bare.start("--speed", "0") as running:
+            verdict = there.next_of(running, "VerdictReached", end)
+            assert (verdict.body["approved"], verdict.body["council"]) == (False, "strict")
+            running.until(lambda: told(running, "PAPER COUNCIL IMPAIRED"), 20, "message that nobody answers")
+            lines = "\n".join(str(each["text"]) for each in running.messages())
+            assert "until then every candidate is rejected" in lines
+            assert "HF_TOKEN" in lines
+            tapped(running, "/mode rules", "Council rules")
+            there.next_of(running, "CouncilModeChanged", verdict.seq)
+            assert running.leave()[0] == 0
+        assert len(there.models.log()) == asked
+
+
+def without_keys(env: Mapping[str, str]) -> dict[str, str]:
+    """The same without HF_TOKEN and GEMINI_API_KEY."""
+    return {name: value for name, value in env.items() if name not in {"HF_TOKEN", "GEMINI_API_KEY"}}
+
+
 # What leaves the program, and what never does
 
 

@@ -6,9 +6,11 @@ An error is one line that says what to do; nothing ends in a traceback, and no k
 from __future__ import annotations
 
 import json
+import os
+import re
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +20,9 @@ from tests.faults.markets import LIVELY, lively, words
 from tests.journeys.program import Done, Place
 from tests.stand_ins.rehearsal import KEYS, Rehearsal, rehearsal
 
+WHOLE: Final = pytest.mark.skipif(
+    "CONCLAVE_FULL_COUNCIL" not in os.environ, reason="every item for every agent: CONCLAVE_FULL_COUNCIL=1"
+)
 ENOUGH: Final = 320  # bars: the council is heard from the two hundredth on
 SHORT: Final = {"agent_seconds": 1.5, "attempt_seconds": 1.5, "council_seconds": 3.0}
 
@@ -101,6 +106,8 @@ def test_nothing_to_record(place: Place, rehearsed: Place, tmp_path: Path) -> No
     for mode in ("rules", "off"):
         done = place.run("replay", "--candles", candles, "--council", mode, "--record", str(tape))
         refused(done, 2, "--record", mode)
+        done = place.run("council", "eval", "--candles", candles, "--council", mode, "--record", str(tape))
+        refused(done, 2, "--record", mode)
     assert not tape.exists()
     unwritable = rehearsed.run("replay", "--candles", candles, "--council", "strict", "--record", "no/such/folder")
     refused(unwritable, 2, "cannot be written")
@@ -123,6 +130,8 @@ def test_nothing_decided_yet(place: Place, tmp_path: Path) -> None:
         (("council", "record"), "--out"),
         (("council", "eval", "--candles", "nowhere.parquet"), "nowhere.parquet"),
         (("council", "eval", "--council", "nonsense", "--candles", "nowhere.parquet"), "nowhere.parquet"),
+        (("council", "eval", "--candles", "nowhere.parquet", "--funding", "rates.csv"), "--set funding_rate=RATE"),
+        (("council", "eval", "--record", "tape.jsonl"), "--candles"),
         (("llm",), "--port"),
         (("llm", "--port", "many"), "--port"),
         (("llm", "--port", "70000"), "--port 70000"),
@@ -180,14 +189,15 @@ def test_the_doctor_with_models(rehearsed: Place) -> None:
     unsaid(done)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "item",
-    [
-        *("401", "402", "403", "404", "400", "422", "429(600)", "500", "503", "bad_model", "bad_key"),
-        *("wrong_enum", "ungrounded", "truncated", "nan", "empty", "html", "safety", "big", "reset", "hang"),
-    ],
+SOME: Final = ("401", "429(600)", "503", "wrong_enum", "html", "hang")
+MORE: Final = (
+    *("402", "403", "404", "400", "422", "500", "bad_model", "bad_key", "ungrounded", "truncated", "nan", "empty"),
+    *("safety", "big", "reset"),
 )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("item", [*SOME, *(pytest.param(item, marks=WHOLE) for item in MORE)])
 def test_the_doctor_finds_it(rehearsed: Place, server: Rehearsal, item: str) -> None:
     """Exit code 1, a line that says what is wrong, no traceback, no key; in JSON the same."""
     config = json.loads((Path(__file__).parents[2] / "config.json").read_text())
@@ -203,9 +213,9 @@ def test_the_doctor_finds_it(rehearsed: Place, server: Rehearsal, item: str) -> 
     assert json.loads(told.out)["ok"] is False
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://127.0.0.1:1/v1"])
-def test_the_doctor_with_nobody_there(place: Place, url: str) -> None:
-    """A closed port is no traceback either."""
+def test_the_doctor_with_nobody_there(place: Place) -> None:
+    """A closed port is no traceback either, and costs nothing."""
+    url = "http://127.0.0.1:9"
     env = {"HF_BASE_URL": url, "GEMINI_BASE_URL": url, **KEYS}
     done = replace(place, env=env).run("council", "doctor", seconds=90)
     assert done.code == 1, done.out + done.err
@@ -273,6 +283,168 @@ def test_recorded_candles_are_graded(test_data: Path, place: Place, tmp_path: Pa
     assert grade["candidates"] >= 1000
     assert grade["word"].startswith(("helps", "hurts", "insufficient evidence"))
     opened(tmp_path / "grade")
+
+
+@pytest.mark.slow
+def test_knives_are_no_part_of_a_grade(place: Place, tmp_path: Path) -> None:
+    """The first guard rejects them before any council: they are counted, and nobody takes them."""
+    argv = ("eval", "--candles", str(lively(tmp_path, 900)), *words(LIVELY), "--council", "rules")
+    sharp = ("--set", "knife_lookback=1", "--set", "knife_atr=0.2", "--set", "bb_std=1")
+    blunt = ("--set", "knife_lookback=1", "--set", "knife_atr=1000", "--set", "bb_std=1")
+    grade, whole = (the_object(place.run("council", *argv, *more, "--json", seconds=90)) for more in (sharp, blunt))
+    assert grade["guarded"] > 0
+    assert (whole["guarded"], whole["unheard"], grade["unheard"]) == (0, 0, 0)
+    assert grade["candidates"] + grade["guarded"] == whole["candidates"]
+    off = next(arm for arm in grade["arms"] if arm["name"] == "off")
+    assert (off["approved"], off["vetoed"]) == (grade["ended"], 0)
+    text = place.run("council", *argv, *sharp, seconds=90)
+    assert f"{grade['guarded']:,} more take no part" in text.out
+
+
+# ---- models on files -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exam:
+    """Candles before the models; `deaf` is the same folder without a key and without an address."""
+
+    place: Place
+    deaf: Place
+    argv: tuple[str, ...]
+    tape: Path
+
+    def strict(self, *more: str) -> Done:
+        """The models are asked."""
+        return self.place.run("council", *self.argv, "--council", "strict", *more, seconds=120)
+
+    def played(self, **env: str) -> dict[str, Any]:
+        """What the recording comes to without anybody to ask."""
+        deaf = replace(self.deaf, env=env)
+        done = deaf.run("council", *self.argv, "--council", str(self.tape), "--json", seconds=90)
+        assert done.code == 0, done.err
+        return dict(json.loads(done.out))
+
+    def allow(self, tokens: int) -> None:
+        """Caps of a day."""
+        config = json.loads((Path(__file__).parents[2] / "config.json").read_text())
+        config["council"] |= {"daily_tokens": tokens, "daily_usd": 1000.0}
+        (self.place.folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.fixture
+def exam(rehearsed: Place) -> Exam:
+    """Forty candidates or so with enough history, under caps that are none."""
+    argv = ("eval", "--candles", str(lively(rehearsed.folder, 320)), *words(LIVELY))
+    deaf = Place(folder=rehearsed.folder)
+    found = Exam(place=rehearsed, deaf=deaf, argv=argv, tape=rehearsed.folder / "tape.jsonl")
+    found.allow(1_000_000_000)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_recorded_grade_is_the_same_without_a_server(exam: Exam, server: Rehearsal) -> None:
+    """Byte for byte, also where shadow is the mode of the bot: a recording is of the models."""
+    server.perform({"any": ["good*9", "wrong_enum*2", "empty*2", "503*2"]})
+    done = exam.strict("--record", str(exam.tape), "--json")
+    assert done.code == 0, done.err
+    unsaid(done)
+    grade, asked = json.loads(done.out), len(server.log)
+    assert asked > 60
+    assert (grade["council"], grade["unheard"]) == ("strict", 0)
+    assert exam.played() == exam.played(COUNCIL_MODE="shadow") == grade
+    assert len(server.log) == asked
+    again = exam.strict("--record", str(exam.tape), "--json")
+    assert json.loads(again.out) == grade
+    assert len(server.log) == asked
+    assert " 0 questions to models" in again.err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_cassette_of_a_replay_is_no_cassette_for_a_grade(exam: Exam) -> None:
+    """It asks about other candidates, on another account: how to make one that fits is said."""
+    tape, (_, *candles) = str(exam.tape), exam.argv
+    done = exam.place.run("replay", *candles, "--council", "strict", "--record", tape, "--json", seconds=120)
+    assert done.code == 0, done.err
+    refused(exam.deaf.run("council", *exam.argv, "--council", tape), 2, "council eval or replay", "--record FILE")
+
+
+@pytest.mark.slow
+def test_a_list_that_the_day_does_not_allow(exam: Exam, server: Rehearsal) -> None:
+    """It is refused before anybody is asked, with what it would take; nothing is written."""
+    exam.allow(30_000)
+    refused(exam.strict("--record", str(exam.tape)), 2, "30,000 tokens are left", "council.daily_tokens", "rules")
+    assert server.log == []
+    assert not exam.tape.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_budget_that_ends_on_the_way(exam: Exam, server: Rehearsal) -> None:
+    """Whoever was heard is graded, nobody else is a veto; the same command goes on where it ended."""
+    exam.allow(1)
+    found = re.search(r"about [\d.]+ USD and ([\d,]+) tokens", exam.strict().err)
+    assert found
+    exam.allow(int(found[1].replace(",", "")) + 1_000)  # what the last questions might come to is more
+    done = exam.strict("--record", str(exam.tape), "--json")
+    assert done.code == 0, done.err
+    grade = json.loads(done.out)
+    assert grade["unheard"] > 0
+    assert all(agent["statuses"]["SKIPPED_BUDGET"] == 0 for agent in grade["agents"])
+    heard, whole = grade["candidates"], grade["candidates"] + grade["unheard"]
+    assert f"heard are {heard} of {whole} candidates: today's budget" in done.err
+    assert exam.played() == grade
+    asked = len(server.log)
+    exam.allow(1_000_000_000)
+    rest = exam.strict("--record", str(exam.tape), "--json")
+    assert json.loads(rest.out)["candidates"] == whole
+    assert 0 < len(server.log) - asked <= 3 * grade["unheard"]
+    assert exam.played() == json.loads(rest.out)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_ctrl_c_keeps_what_was_heard(exam: Exam, server: Rehearsal) -> None:
+    """The grade of those who were heard, exit code 1, and a recording that can be played and gone on with."""
+    server.perform({"any": ["good*30", "hang*forever"]})
+    with exam.place.start("council", *exam.argv, "--council", "strict", "--record", str(exam.tape)) as running:
+        running.until(lambda: len(server.log) > 30, 60, "hanging model")
+        code, _ = running.leave()
+        assert code == 1, running.err
+        assert "Traceback" not in running.err
+        assert "error: stopped: the same command goes on there" in running.err
+        out = running.out
+    grade = exam.played()
+    assert min(grade["candidates"], grade["unheard"]) > 5
+    assert f"Heard are {grade['candidates']} of {grade['candidates'] + grade['unheard']}: stopped" in out
+
+
+@pytest.mark.slow
+def test_a_grade_fits_a_terminal(exam: Exam) -> None:
+    """80 columns, and everything that an owner asks: how many more, how often they fail, how fast, at what price."""
+    done = exam.strict()
+    assert done.code == 0, done.err
+    assert max(map(len, done.out.splitlines())) <= 80
+    figures = ("invalid", "timeout", "p95", "p(win)", "a decision", "a month", "at random")
+    for said in ("insufficient evidence", "without every agent's answer: ABSTAIN", *figures):
+        assert said in done.out, said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_questions_without_an_answer_are_not_recorded(exam: Exam) -> None:
+    """A run whose budget ends: what nobody was asked is left out of its cassette, and counted."""
+    exam.allow(40_000)
+    _, *candles = exam.argv
+    argv = (*candles, "--council", "strict", "--speed", "0", "--no-dashboard")
+    done = exam.place.run("run", *argv, seconds=120)
+    assert done.code == 0, done.err[-2000:]
+    told = exam.place.run("council", "record", "--out", str(exam.tape))
+    assert (told.code, told.err) == (0, "")
+    assert "left out" in told.out
+    statuses = {json.loads(line)["status"] for line in exam.tape.read_text().splitlines()}
+    assert statuses == {"OK"}
 
 
 def opened(folder: Path) -> None:

@@ -208,9 +208,11 @@ def test_what_became_of_the_candidates_is_counted() -> None:
 def test_what_the_council_is_told_is_what_the_strategy_trades_by() -> None:
     """Its own averages and knife; the base rate of its kind."""
     told = values("ema_trend", {"ema_period": 50, "knife_lookback": 5, "knife_atr": 2.0})
-    trend = PacketTerms.of(strategy_of("ema_trend", told), told)
-    assert trend == PacketTerms(trend_period=50, knife_lookback=5, knife_atr=2.0)
-    reversion = PacketTerms.of(strategy_of("mean_reversion", values("mean_reversion", {})), {})
+    trend = PacketTerms.of(strategy_of("ema_trend", told), told, timedelta(hours=4))
+    assert trend == PacketTerms(trend_period=50, knife_lookback=5, knife_atr=2.0, base_rate=0.32)
+    quick = [PacketTerms.of(strategy_of("ema_trend", told), told, timedelta(minutes=m)).base_rate for m in (3, 20, 720)]
+    assert quick == [0.20, 0.22, 0.32]
+    reversion = PacketTerms.of(strategy_of("mean_reversion", values("mean_reversion", {})), {}, timedelta(hours=4))
     assert (reversion.base_rate, reversion.horizon_bars, reversion.trend_period) == (0.53, 6, 200)
 
 

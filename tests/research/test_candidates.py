@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from itertools import islice
@@ -17,22 +18,31 @@ import numpy as np
 import pytest
 
 from research.backtest import backtest, strategy_of, trade_rows
-from research.candidates import Candidate, Track, candidates, judge
+from research.candidates import Candidate, Estimator, Hearing, Track, candidates, judge
 from research.candles import load_candles
 from research.sources import resampled
 from tests.parity.laboratory import candle_series, values_of
 from tests.parity.series import KINDS, random_params
 from tests.parity.test_shadow_parity import terms_of
+from tests.trading.council.test_models import MODELS, well
 from tests.trading.rig import random_series
 from trading import events as ev  # pytest takes any name that begins with Test for a test
-from trading.council.packet import WINDOW
+from trading.council.guards import knife_objection
+from trading.council.models import ModelCouncil, Seats
+from trading.council.packet import WINDOW, PacketTerms
+from trading.council.prompting import load_prompts
+from trading.council.questions import Outcome, Panel, Question
 from trading.council.rules import NoCouncil, RulesCouncil
+from trading.council.schemas import Status
+from trading.errors import BadInput
 from trading.events import AgentAnswer, ModelCall, Opinion
 from trading.exchange.simulated.instruments import KNOWN
 from trading.grades import Ballot, Judged
+from trading.llm.cassette import Cassette, Recorder
 from trading.model import CandleSeries, Side, millis
 from trading.parameters import AccountTerms, TradeRules
 from trading.ports import Brief, Deliberation, Witness
+from trading.signals import WholeSeries
 from trading.strategy import evaluate
 from trading.strategy.ema_trend import EmaTrend, EmaTrendParameters
 
@@ -56,19 +66,43 @@ def late(one: Track) -> list[Candidate]:
 # Which, and in what order
 
 
-def test_every_edge_is_a_candidate() -> None:
-    """Also while another one is open, and on knife bars, which say so."""
-    knives = EmaTrendParameters(
+KNIVES = EmaTrend(
+    EmaTrendParameters(
         ema_period=40, adx_min=0.0, bb_period=5, bb_std=1.0, knife_lookback=1, knife_atr=0.2, volume_ma_period=2
     )
-    one = replace(track(), strategy=EmaTrend(knives))
+)
+LATCHED = EmaTrend(
+    EmaTrendParameters(ema_period=5, adx_min=0.0, bb_period=20, bb_std=0.5, knife_atr=0.1, volume_ma_period=2)
+)
+
+
+def test_every_edge_is_a_candidate() -> None:
+    """Also while another one is open, and on knife bars."""
+    one = replace(track(), strategy=KNIVES)
     found, signals = list(candidates([one])), evaluate(one.strategy, one.series)
     rows = np.flatnonzero(signals.side)
     assert [millis(each.brief.proposal.signal_time) for each in found] == one.series.timestamp[rows].tolist()
     assert [each.brief.proposal.side.sign for each in found] == signals.side[rows].tolist()
     hazard = np.where(signals.side > 0, signals.hazard_long, signals.hazard_short)[rows]
-    assert [each.knife for each in found] == hazard.tolist()
-    assert 0 < sum(each.knife for each in found) < len(found)
+    assert {True, False} == set(hazard.tolist())
+    assert all(each.knife for each, is_one in zip(found, hazard.tolist(), strict=True) if is_one)
+
+
+@pytest.mark.parametrize("strategy", [KNIVES, LATCHED])
+def test_a_knife_is_what_the_first_guard_rejects(strategy: EmaTrend) -> None:
+    """On its bar, and from then on until a bar is calm again: as the trader reads it, bar by bar."""
+    one, found = replace(track(), strategy=strategy), Counter[tuple[bool, bool]]()
+    source = WholeSeries(strategy, [one.series])
+    said = {each.brief.proposal.signal_time: each for each in candidates([one])}
+    for candle in one.series.candles():
+        reading = source.read(candle)
+        if candle.open_time in said:
+            side = said[candle.open_time].brief.proposal.side
+            objection = knife_objection(side, hazard=reading.hazard(side), latched=reading.latched(side))
+            assert said[candle.open_time].knife is (objection is not None)
+            found[reading.hazard(side), reading.latched(side)] += 1
+    assert found[False, False] > 5
+    assert found[True, True] > 5 if strategy is KNIVES else found[False, True] > 5
 
 
 def test_files_meet_in_the_order_of_their_closes() -> None:
@@ -239,6 +273,84 @@ async def test_a_judged_candidate_carries_votes_costs_and_other_weights() -> Non
         )
 
 
+async def test_nobody_is_asked_about_a_knife() -> None:
+    """Such a candidate has no row, so that no arm takes it; how many there were is known."""
+    one = replace(track(bars=2000), strategy=KNIVES)
+    found, hearing = late(one), Hearing(RulesCouncil())
+    for each in found:
+        assert await hearing.hear(each)
+    barred = [each.number for each in found if each.knife]
+    assert hearing.barred == len(barred) > 0
+    assert [row.verdict_id for row in hearing.rows] == [each.number for each in found if not each.knife]
+    assert hearing.rows == await judge(found, RulesCouncil())
+
+
+def asking(panel: Panel, mode: str = "strict") -> ModelCouncil:
+    """A council of models before this panel."""
+    return ModelCouncil(
+        mode, Seats(panel=panel, models=MODELS, prompts=load_prompts(), terms=PacketTerms(), monotonic=time.monotonic)
+    )
+
+
+@dataclass
+class Purse:
+    """A panel of models with money for so many questions."""
+
+    left: int
+    asked: int = 0
+
+    async def ask(self, question: Question, seconds: float) -> Outcome:
+        """As the twins, until nothing is left."""
+        if self.asked == self.left:
+            return Outcome(status=Status.SKIPPED_BUDGET, problem="today's budget has ended")
+        self.asked += 1
+        return well(question)
+
+
+@pytest.mark.parametrize("mode", ["strict", "degraded"])
+@pytest.mark.parametrize("part", [0, 1, 2])
+async def test_nobody_is_vetoed_by_an_empty_purse(mode: str, part: int) -> None:
+    """It ends at the first candidate that was not heard to its end; those before it have their rows."""
+    found, purse = late(track(bars=1500)), Purse(left=12 + part)
+    council, whole = asking(purse, mode), asking(Purse(left=1000), mode)
+    hearing = Hearing(council)
+    went = [await hearing.hear(each) for each in found[:5]]
+    assert went == [True] * 4 + [False]
+    assert hearing.spent == "today's budget has ended"
+    assert hearing.rows == await judge(found[:4], whole)
+    assert await judge(found, asking(Purse(left=12 + part), mode)) == hearing.rows
+
+
+async def test_a_recording_ends_a_hearing_where_it_ends(tmp_path: Path) -> None:
+    """What it does not know is no veto: whoever plays it decides whether that is an end or an error."""
+    found, path = late(track(bars=1500)), tmp_path / "tape.jsonl"
+    with contextlib.closing(Recorder(Purse(left=1000), path)) as recorder:
+        rows = await judge(found[:3], asking(recorder))
+    hearing = Hearing(asking(Cassette(path)))
+    assert [await hearing.hear(each) for each in found[:4]] == [True] * 3 + [False]
+    assert hearing.rows == rows
+    assert hearing.missed is not None
+    with pytest.raises(BadInput, match="has no answer of the"):
+        await judge(found, asking(Cassette(path)))
+
+
+async def test_what_a_hearing_will_cost(tmp_path: Path) -> None:
+    """Every question is counted and none is asked; what is on a tape costs nothing any more."""
+    found, path = late(track(bars=1500)), tmp_path / "tape.jsonl"
+    estimator, purse = Estimator(), Purse(left=100_000)
+    await judge(found, asking(estimator))
+    await judge(found, asking(purse))
+    assert estimator.questions == purse.asked == 3 * len(found) > 30
+    assert estimator.usd == estimator.tokens / Decimal(1_000_000)  # both prices are 1 USD a million
+    assert 500 < estimator.tokens / estimator.questions < 2500
+    with contextlib.closing(Recorder(purse, path)) as recorder:
+        await judge(found[:-2], asking(recorder))
+    rest = Estimator(Cassette(path))
+    await judge(found, asking(rest))
+    assert rest.questions == 6
+    assert 0 < rest.tokens < estimator.tokens
+
+
 class Overheard:
     """A `Council` in whose shadow the models conclude at once."""
 
@@ -247,14 +359,23 @@ class Overheard:
 
     async def deliberate(self, brief: Brief, witness: Witness) -> Deliberation:
         """Full size; the models would have rejected it."""
+        quant = AgentAnswer(agent="quant", status="OK", vote="LONG", p_win=0.6, text="up")
+        witness.heard(spoken(replace(quant, status="TIMEOUT", vote="", p_win=None), call(300, "0.001")))
         witness.concluded("strict", Deliberation(approved=False, size_multiplier=0.0, reasons=("no",)))
-        return Deliberation(approved=True, size_multiplier=1.0, reasons=())
+        return Deliberation(approved=True, size_multiplier=1.0, reasons=(), answers=(quant,))
 
 
 async def test_what_the_models_conclude_in_the_shadow_is_another_weight() -> None:
     """Under the name of their council."""
     rows = await judge(late(track()), Overheard())
     assert {(row.weight, row.others["strict"]) for row in rows} == {(1.0, 0.0)}
+
+
+async def test_the_rules_votes_in_a_shadow_are_free() -> None:
+    """The seconds and the price of the models that were heard beside them are not theirs."""
+    rows = await judge(late(track()), Overheard())
+    ballots = {(said.status, said.p_win, said.seconds, said.cost_usd) for row in rows for said in row.ballots}
+    assert ballots == {("OK", 0.6, None, 0.0)}
 
 
 async def test_the_rules_council_tells_them_apart() -> None:

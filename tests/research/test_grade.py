@@ -16,7 +16,11 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as dt_time
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openpyxl  # type: ignore[import-untyped]
@@ -29,6 +33,7 @@ from research.grade import (
     LEAST,
     MOST_NEEDED,
     TRUST,
+    _rounded,
     base_rates,
     bins_of,
     block_length,
@@ -39,11 +44,13 @@ from research.grade import (
     skill_of,
     without,
 )
+from research.workbook.council import write_grade
 from tests.research import councils
 from tests.research.councils import AGENTS, HOURS, START, Kind, ballot, bare, candidate, full
 from tests.structure import ROOT
 from trading.errors import BadInput
-from trading.grades import STATUSES, Arm, Ballot, Grade, Interval, Judged, Word
+from trading.grades import STATUSES, AgentCost, Arm, Ballot, Grade, Interval, Judged, Word
+from trading.model import utc
 
 WHOLE = bool(os.environ.get("CONCLAVE_FULL_CALIBRATION"))
 TRIALS = 300 if WHOLE else 20
@@ -70,7 +77,7 @@ def arm(found: Grade, name: str) -> Arm:
 def test_the_figures_are_those_reckoned_by_hand() -> None:
     """Four ended, one never filled, one waiting."""
     found = grade(SMALL)
-    assert (found.candidates, found.ended, found.unfilled, found.waiting) == (6, 4, 1, 1)
+    assert (found.candidates, found.ended, found.unfilled, found.waiting, found.lost) == (6, 4, 1, 1, 0)
     assert found.base_rate == 0.5
     assert found.avoided == pytest.approx(1.0 + 0.5)
     assert found.missed == pytest.approx(4.0)
@@ -115,6 +122,49 @@ def test_costs_are_those_of_every_candidate() -> None:
     assert found.cost_per_decision == pytest.approx(0.04)
     assert found.cost_per_month == pytest.approx(0.32 / (63 / 24) * 365 / 12)
     assert grade(rows[:2]).cost_per_month is None
+
+
+def test_what_will_never_be_known_is_not_waited_for() -> None:
+    """Nor has it ended."""
+    found = grade([*SMALL, candidate(6, r=None, ended=False), replace(candidate(7, r=None, ended=False), lost=True)])
+    assert (found.candidates, found.ended, found.unfilled, found.waiting, found.lost) == (8, 4, 1, 2, 1)
+
+
+def bill(agent: str, day: date, cost: str, calls: int = 1, unreported: int = 0) -> AgentCost:
+    """A day's bill; a call that reports tokens has 100 in and 10 out."""
+    told = calls - unreported
+    return AgentCost(
+        day=day,
+        agent=agent,
+        calls=calls,
+        unreported=unreported,
+        tokens_in=told * 100,
+        tokens_out=told * 10,
+        cost_usd=Decimal(cost),
+    )
+
+
+def test_where_calls_are_on_record_they_are_the_cost() -> None:
+    """Not what the ballots tell, which know nothing of debates that were broken off; of their own time, by month."""
+    first, last = (utc(START + at * 9 * HOURS).date() for at in (0, 7))
+    spoken = (ballot("quant", 1, 0.4, cost_usd=0.03),)
+    rows = [replace(candidate(at, r=None, ended=False, ballots=spoken), bills=()) for at in range(8)]
+    rows[0] = replace(rows[0], bills=(bill("quant", first, "0.1", 3), bill("strategist", first, "0.02", 2, 1)))
+    rows[7] = replace(rows[7], bills=(bill("quant", last, "0.2"), bill("risk_manager", last, "0", unreported=1)))
+    found = grade(rows)
+    assert found.cost_usd == pytest.approx(0.32)
+    assert found.cost_per_decision == pytest.approx(0.04)
+    assert found.cost_per_month == pytest.approx(0.32 / (63 / 24) * 365 / 12)
+    assert [(each.agent, each.asked, each.calls, each.tokens, each.cost_usd) for each in found.agents] == [
+        ("quant", 8, 4, (400, 40), 0.3),
+        ("strategist", 0, 2, (100, 10), 0.02),
+        ("risk_manager", 0, 1, None, 0.0),
+    ]
+    later = replace(rows[7], bills=(bill("quant", last + timedelta(days=30), "0.2"),))
+    span = (datetime.combine(last + timedelta(days=30), dt_time.min, UTC) - utc(START)).total_seconds() / 86_400
+    assert grade([*rows[:7], later]).cost_per_month == pytest.approx(0.32 / span * 365 / 12)
+    assert grade([replace(row, bills=()) for row in rows]).cost_usd == 0.0
+    assert grade([replace(row, bills=None) for row in rows]).agents[0].calls is None
 
 
 def test_the_order_of_the_rows_does_not_matter_and_nothing_is_left_to_chance() -> None:
@@ -182,6 +232,128 @@ def test_an_agent_that_failed_is_a_veto_of_its_own() -> None:
     assert without(of(0.0, *failed), "quant") == 1.0
     assert without(of(0.0, *failed), "strategist") == 0.0
     assert without(of(0.5, *failed), "strategist") == 0.5
+
+
+def stood_in(agent: str, twin: int) -> Ballot:
+    """A model that did not answer, and what its rules said in its place."""
+    return replace(ballot(agent, 0, status="TIMEOUT"), twin=twin)
+
+
+def manager(size: float | None) -> Ballot:
+    """A Risk Manager that approves, and the size that it names."""
+    return replace(ballot("risk_manager", FOR), size=size)
+
+
+@pytest.mark.parametrize(
+    ("weight", "quant", "strategist", "named", "left_out", "expected"),
+    [
+        (0.0, stood_in("quant", FOR), AGAINST, 0.8, "strategist", 0.4),  # its size, halved for the twin
+        (0.0, stood_in("quant", 0), AGAINST, None, "strategist", 0.5),
+        (0.0, stood_in("quant", FOR), AGAINST, 0.8, "quant", 0.0),
+        (0.0, stood_in("quant", AGAINST), FOR, 0.8, "strategist", 0.0),  # the twin's veto is one
+        (0.0, stood_in("quant", AGAINST), FOR, 0.8, "quant", 0.8),  # and leaves with its agent
+        (0.4, stood_in("quant", FOR), FOR, 0.8, "quant", 0.8),  # nothing is halved without it
+        (0.4, stood_in("quant", FOR), FOR, 0.8, "strategist", 0.4),
+        (0.4, stood_in("quant", FOR), FOR, 0.8, "risk_manager", 0.5),
+        (0.0, ballot("quant", AGAINST), FOR, 0.8, "quant", 0.8),  # nobody failed: the size that was named
+        (0.0, ballot("quant", 0, status="TIMEOUT"), FOR, 0.8, "strategist", 0.0),  # strict: no twin, a veto
+    ],
+)
+def test_leaving_an_agent_out_where_twins_stand_in(
+    weight: float, quant: Ballot, strategist: int, named: float | None, left_out: str, expected: float
+) -> None:
+    """A twin's vote is its agent's, and not a failure; its half size ends with it."""
+    row = of(weight, quant, ballot("strategist", strategist), manager(named))
+    assert without(row, left_out) == pytest.approx(expected)
+
+
+def test_both_twins_halve_once() -> None:
+    """One of two is left, and halves still."""
+    row = of(0.4, stood_in("quant", FOR), stood_in("strategist", FOR), manager(0.8))
+    assert without(row, "quant") == pytest.approx(0.4)
+
+
+def test_where_no_decision_differs_there_is_no_figure() -> None:
+    """The Risk Manager repeats the Quant's objections: what the Quant is worth cannot be told, and nothing is shown."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for at in range(200):
+        no = bool(rng.random() < 0.4)
+        said = [ballot(agent, AGAINST if no and agent != "strategist" else FOR) for agent in AGENTS]
+        rows.append(candidate(at, weight=0.0 if no else 0.5, r=float(rng.normal()), ballots=tuple(said)))
+    found = grade(rows)
+    for name in ("without quant", "without strategist"):
+        silent = arm(found, name)
+        assert (silent.same, silent.edge, silent.interval) == (True, None, None)
+    last = arm(found, "without risk manager")
+    assert not last.same
+    assert last.interval is not None
+    assert [each.name for each in found.arms if each.same] == ["without quant", "without strategist"]
+    assert not any(each.same for each in grade(SMALL[4:]).arms)  # of which none has ended
+
+
+def test_the_same_weights_have_the_same_interval() -> None:
+    """All arms are drawn from the same samples."""
+    rows = [replace(row, others={"twin": row.weight, "half": row.weight / 2}) for row in full(count=300)]
+    found = grade(rows)
+    own, half = found.arms[0].interval, arm(found, "half").interval
+    assert own is not None
+    assert half is not None
+    assert arm(found, "twin").interval == own
+    assert (half.low, half.high) == pytest.approx((own.low / 2, own.high / 2))
+
+
+# ---- the workbook -------------------------------------------------------------------------------------------------
+
+
+def sheet_of(found: Grade, rows: list[Judged], name: str) -> list[tuple[Any, ...]]:
+    """The rows of a sheet."""
+    book = openpyxl.load_workbook(io.BytesIO(write_grade(found, rows, "council")))
+    return list(book[name].iter_rows(values_only=True))
+
+
+def test_the_workbook_says_that_no_decision_differs() -> None:
+    """In words, and without a figure that would stand for that agent."""
+    said = tuple(ballot(agent, FOR) for agent in AGENTS)
+    rows = [candidate(at, weight=at % 2, r=float(at % 3), ballots=said if at % 2 else ()) for at in range(12)]
+    summary = sheet_of(grade(rows), rows, "Summary")
+    silent = next(row for row in summary if row[0] == "without quant")
+    assert set(silent[1:-1]) == {None}
+    assert silent[-1] == "No decision differs, which says nothing about that agent."
+
+
+def test_the_workbook_tells_more_from_about() -> None:
+    """In the headline and beside the figure."""
+    far = replace(grade(SMALL), needed=MOST_NEEDED)
+    summary = sheet_of(far, SMALL, "Summary")
+    assert summary[3][0] == "INSUFFICIENT EVIDENCE (more than 100,000 needed)"
+    assert next(row for row in summary if row[0] == "Needed")[2].startswith("More than that")
+    near = sheet_of(replace(far, needed=240), SMALL, "Summary")
+    assert near[3][0] == "INSUFFICIENT EVIDENCE (about 240 needed)"
+
+
+def test_the_workbook_has_every_call_in_its_month() -> None:
+    """Also in one without a candidate; and says of whom nothing will be known."""
+    march, april = utc(START).date(), utc(START).date() + timedelta(days=31)
+    bills = (bill("quant", march, "0.1", 3), bill("risk_manager", april, "0.2", 2, 2))
+    spoken = (ballot("quant", 1, 0.4, cost_usd=9.0),)
+    rows = [candidate(0, ballots=spoken), replace(candidate(1, r=None, ended=False), lost=True, bills=bills)]
+    found = grade(rows)
+    costs = sheet_of(found, rows, "Costs")
+    header, quant, manager, together = costs[:4]
+    named = [header.index(name) for name in ("Cost USD", "Calls", "Tokens in", "Tokens out")]
+    assert [[row[at] for at in named] for row in (quant, manager, together)] == [
+        [0.1, 3, 300, 30],
+        [0.2, 2, None, None],
+        [pytest.approx(0.3), 5, None, None],
+    ]
+    top = next(at for at, row in enumerate(costs) if row[0] == "Month")
+    assert [row[:5] for row in costs[top + 1 : top + 3]] == [
+        (f"{march:%Y-%m}", 2, 0.1, 0, 0.1),
+        (f"{april:%Y-%m}", 0, 0, 0.2, 0.2),
+    ]
+    candidates = sheet_of(found, rows, "Candidates")
+    assert [row[candidates[0].index("Outcome")] for row in candidates[1:]] == ["won", "not known"]
 
 
 # ---- agents -------------------------------------------------------------------------------------------------------
@@ -398,6 +570,17 @@ def test_needed_has_an_end() -> None:
     found = grade(rows)
     assert found.needed == MOST_NEEDED
     assert f"more than {MOST_NEEDED:,} candidates" in found.reason
+    assert found.needs == "more than 100,000 needed"
+    assert replace(found, needed=99_000).needs == "about 99,000 needed"
+    assert replace(found, needed=None).needs == ""
+
+
+@given(st.floats(1, MOST_NEEDED, exclude_max=True))
+def test_an_estimate_is_rounded_up_and_stays_an_estimate(value: float) -> None:
+    """To two digits; what is below the end is not told as being beyond it."""
+    shown = _rounded(value)
+    assert shown < MOST_NEEDED
+    assert value - 1_000 <= shown <= value * 1.1 + 1
 
 
 def words(kind: Kind, trials: int, count: int = 1000, *, trend: float = 6.0, first: int = FIRST_SEED) -> Counter[Word]:

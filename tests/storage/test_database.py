@@ -110,7 +110,7 @@ async def test_readers_cannot_write(db: Database) -> None:
 
 
 async def test_a_cancelled_writer_does_not_tear_a_transaction(db: Database) -> None:
-    """Its rows are there all together or not at all, and the next write works."""
+    """What it has asked for is done all the same, whole, and the next write works."""
     many = [row(seq) for seq in range(20_000)]
     task = asyncio.create_task(db.write(lambda connection: connection.execute(insert(EQUITY), many)))
     await asyncio.sleep(0.01)
@@ -120,7 +120,28 @@ async def test_a_cancelled_writer_does_not_tear_a_transaction(db: Database) -> N
     await db.write(lambda connection: connection.execute(insert(EQUITY), [row(20_000)]))
     async with db.read() as session:
         count = len((await session.execute(select(EQUITY.c.seq))).all())
-    assert count in {1, 20_001}
+    assert count == 20_001
+
+
+async def test_what_is_in_the_queue_is_not_dropped_with_its_caller(db: Database) -> None:
+    """A caller that is cancelled before its turn has come."""
+    behind = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(connection: Connection) -> None:
+        loop.call_soon_threadsafe(behind.set)
+        connection.execute(insert(EQUITY), [row(seq) for seq in range(20_000)])
+
+    first = asyncio.create_task(db.write(slow))
+    second = asyncio.create_task(db.write(lambda connection: connection.execute(insert(EQUITY), [row(20_000)])))
+    await behind.wait()
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    await first
+    await db.write(lambda connection: None)
+    async with db.read() as session:
+        assert len((await session.execute(select(EQUITY.c.seq))).all()) == 20_001
 
 
 async def test_readers_do_not_wait_for_a_writer(db: Database) -> None:

@@ -224,16 +224,133 @@ async def test_agents_that_do_not_answer_are_told_once_and_their_recovery_once()
     assert "every candidate is rejected" in told[0].text
 
 
-async def test_alerts_of_the_keys_are_told_once() -> None:
-    """A key that is no good any more is somebody's business, but not at every candidate."""
-    ruling = Deliberation(approved=False, size_multiplier=0.0, reasons=("no",), alerts=("a key was refused",))
-    series = series_of([FLAT] * 8)
-    stage = Stage(series=[series], said=script({row: reading(1) for row in (1, 3, 5)}, series), rules=TRAILED)
-    council = Debates(ruling)
-    council.go.set()
+class Overhears:
+    """A council in whose shadow models fail; by the time that they are heard, who decides may have changed."""
+
+    mode = "shadow"
+    debates = False
+
+    def __init__(self, then: str) -> None:
+        self.then = then
+
+    async def deliberate(self, brief: Brief, witness: Witness) -> Deliberation:
+        """The rules' word, and the models' beside it."""
+        self.mode = self.then
+        no = Deliberation(approved=False, size_multiplier=0.0, reasons=("no",), failed={"quant": "TIMEOUT (8 s)"})
+        witness.concluded("strict", no)
+        return YES
+
+
+@pytest.mark.parametrize(("then", "told"), [("shadow", 1), ("rules", 0), ("off", 0)])
+async def test_what_the_models_say_in_shadow_may_come_after_a_change_of_mode(then: str, told: int) -> None:
+    """It is written down; that they do not answer concerns only a mode that asks them."""
+    world = World.of(one_edge())
+    await (await Session.begin(world, council=Overhears(then))).run()
+    assert [opinion.council for opinion in await world.said(ev.OpinionReached)] == ["strict"]
+    assert len(await world.said(ev.CouncilImpaired)) == told
+
+
+class Sick:
+    """A council in whose shadow the models fail at some candidates."""
+
+    mode = "shadow"
+    debates = False
+
+    def __init__(self, *failing: tuple[str, ...]) -> None:
+        self.failing = list(failing)
+
+    async def deliberate(self, brief: Brief, witness: Witness) -> Deliberation:
+        """The rules' word; the models' beside it."""
+        answers = tuple(ev.AgentAnswer(agent=each, status="OK", vote="", p_win=0.5, text="x") for each in AGENTS)
+        failed = dict.fromkeys(self.failing.pop(0), "TIMEOUT (8 s)")
+        no = Deliberation(approved=False, size_multiplier=0.0, reasons=("no",), answers=answers, failed=failed)
+        witness.concluded("strict", no)
+        return dataclasses.replace(no, failed={})
+
+
+AGENTS = ("quant", "strategist", "risk_manager")
+
+
+async def test_trouble_that_takes_turns_is_one_trouble() -> None:
+    """Told once in the models' shadow as well, also where others fail by turns; over when nobody fails."""
+    series = series_of([FLAT] * 14)
+    stage = Stage(series=[series], said=script({row: reading(1) for row in range(1, 12, 2)}, series), rules=TRAILED)
+    council = Sick(("quant",), ("risk_manager",), ("quant",), ("risk_manager",), (), ())
     world = World.of(stage)
     await (await Session.begin(world, council=council)).run()
-    assert [alert.text for alert in await world.said(ev.AlertRaised)] == ["a key was refused"]
+    told = await world.said(ev.CouncilImpaired, ev.CouncilRecovered)
+    assert [getattr(event, "agents", "well") for event in told] == [("quant",), ("quant", "risk_manager"), "well"]
+
+
+class Interrupted(Debates):
+    """Hangs; who is cut off has something to say, and a key was refused before."""
+
+    async def deliberate(self, brief: Brief, witness: Witness) -> Deliberation:
+        """Until it is cancelled."""
+        witness.alerted("a key was refused")
+        try:
+            return await super().deliberate(brief, witness)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.01)  # the connection is closed, the call is booked
+            witness.heard(told_by("strategist"))
+            raise
+
+
+async def test_what_was_said_before_an_end_is_kept() -> None:
+    """The program ends in the middle of a debate: the alert of a key and whoever was cut off are in the journal."""
+    council = Interrupted()
+    async with debating(one_edge(), council) as (world, session, running):
+        session.inbox.put(FeedEnded())
+        async with asyncio.timeout(5):
+            await running
+        assert [alert.text for alert in await world.said(ev.AlertRaised)] == ["a key was refused"]
+        said = [answered.said.answer.agent for answered in await world.said(ev.AgentAnswered)]
+        assert said == ["quant", "strategist"]
+
+
+async def test_a_symbol_that_is_muted_while_it_is_decided_on_gets_no_order() -> None:
+    """Less risk that is asked for does not wait until the council has spoken."""
+    council = Debates()
+    async with debating(one_edge(), council) as (world, session, running):
+        session.trader.submit(ev.ChangeSymbols(muted=(BTC,), by="ann", command="c1"))
+        await until(world, lambda: _has(world, ev.SymbolsChanged))
+        assert not await world.said(ev.VerdictReached)
+        council.go.set()
+        await running
+        (verdict,) = await world.said(ev.VerdictReached)
+    assert (verdict.approved, verdict.reasons) == (False, ("while the council deliberated: symbol muted",))
+    assert await world.intents() == []
+
+
+async def test_a_stop_moves_to_break_even_while_the_council_deliberates() -> None:
+    """It is about another position, and safer at once than later."""
+    council = Debates()
+    stage = two_at_once()
+    async with debating(stage, council) as (world, session, _):
+        if not await world.said(ev.StopMoved):  # the first edge is ETH's own
+            council.asked.clear()
+            first, council.go = council.go, asyncio.Event()
+            first.set()
+            await council.asked.wait()
+        session.trader.submit(ev.MoveToBreakeven(symbol=ETH, by="ann", command="c1"))
+        await until(world, lambda: _has(world, ev.CommandDone))
+        assert not [each for each in await world.said(ev.VerdictReached) if each.symbol == BTC]
+
+
+async def test_money_that_is_freed_meanwhile_does_not_enlarge_a_trade() -> None:
+    """The size that guards and council were told is the most; less is taken where it has become too much."""
+    council = Debates()
+    async with debating(one_edge(), council) as (world, session, running):
+        (proposed,) = await world.said(ev.CandidateProposed)
+        session.desk.book.cash *= 2
+        council.go.set()
+        await running
+        (verdict,) = await world.said(ev.VerdictReached)
+        (intent,) = await world.intents()
+    assert verdict.approved
+    assert proposed.qty == verdict.qty == intent.qty
+    assert verdict.risk_usdt == proposed.risk_usdt
+    assert "the size that was decided on cut it" in verdict.clamp
 
 
 async def test_a_limit_that_is_reached_meanwhile_is_the_last_word() -> None:

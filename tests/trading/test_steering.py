@@ -1076,6 +1076,26 @@ async def test_settings_that_cannot_be_change_nothing(values: dict[str, float], 
     await assert_whole(world, asks)
 
 
+async def test_settings_leave_who_decides_alone() -> None:
+    """The council in use, not one that was chosen in the chat and cannot be, or that the command line has replaced."""
+    modes: list[str] = []
+
+    def noted(session: Session) -> Retune:
+        inner = retuned(session)
+
+        async def retune(values: Mapping[str, float], mode: str) -> Tuned:
+            modes.append(mode)
+            return await inner(values, mode)
+
+        return retune
+
+    world, session = await asked(one_symbol([FLAT] * 6, 0), {2: [change(cooldown_bars=4)]}, retune=noted)
+    session.desk.book.council = "off"  # as an earlier life left it
+    await session.trader._steering.take(change("c2", cooldown_bars=5))
+    assert modes == [session.desk.council.mode] * 2
+    assert len(await world.said(ev.SettingsChanged)) == 2
+
+
 async def test_settings_wait_for_an_exchange_that_is_away() -> None:
     """The window of history cannot be had: said so, and nothing has changed."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trading.council.aggregate import FOR_SIDE
+from trading.council.aggregate import FOR_SIDE, RISK_MANAGER
 from trading.council.schemas import Bias, Decision, Status, Vote
 from trading.events import AgentAnswer
 from trading.grades import Ballot
@@ -32,4 +32,14 @@ def ballot_of(
         p_win=None if failed else answer.p_win,
         seconds=seconds,
         cost_usd=cost_usd,
+        twin=stance(answer, side) if failed else None,
+        size=named_size(answer),
     )
+
+
+def named_size(answer: AgentAnswer) -> float | None:
+    """The share of the base size that a Risk Manager named; None where it named none."""
+    share = answer.details.get("size_multiplier")
+    if answer.agent != RISK_MANAGER or answer.status != Status.OK or not isinstance(share, float | int):
+        return None
+    return min(max(float(share), 0.0), 1.0)

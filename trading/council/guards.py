@@ -48,8 +48,8 @@ class Guards(Protocol):
         """
         ...
 
-    def shut(self, facts: AccountFacts) -> tuple[Objection, ...]:
-        """The account's limits that would forbid any entry now, whatever is proposed: for people who wait."""
+    def shut(self, facts: AccountFacts, new_risk: float = 0.0) -> tuple[Objection, ...]:
+        """The account's limits that forbid an entry of so much new risk now, whatever is proposed."""
         ...
 
     def before_order(
@@ -84,9 +84,9 @@ class FullGuards:
         ]
         return tuple(objection for objection in found if objection)
 
-    def shut(self, facts: AccountFacts) -> tuple[Objection, ...]:
-        """What the limits say with no new risk at all; a pause is told by itself."""
-        broken = breached(self.limits, facts, 0.0)
+    def shut(self, facts: AccountFacts, new_risk: float = 0.0) -> tuple[Objection, ...]:
+        """What the limits say; a pause is told by itself."""
+        broken = breached(self.limits, facts, new_risk)
         return tuple(Objection(rule=no.rule, reason=no.reason) for no in broken if no.rule != PAUSED.rule)
 
     def before_order(
@@ -115,7 +115,7 @@ class PageGuards:
         found.append(Objection(rule=PAUSED.rule, reason=PAUSED.reason) if facts.paused else None)
         return tuple(objection for objection in found if objection)
 
-    def shut(self, facts: AccountFacts) -> tuple[Objection, ...]:
+    def shut(self, facts: AccountFacts, new_risk: float = 0.0) -> tuple[Objection, ...]:
         """The page knows no limits."""
         return ()
 

@@ -38,7 +38,16 @@ from trading.council.packet import (
     risk_packet,
     strategist_packet,
 )
-from trading.council.questions import AgentModel, Outcome, Panel, Prompt, Question, Taped, canonical, sha256
+from trading.council.questions import (
+    AgentModel,
+    Outcome,
+    Panel,
+    Prompt,
+    Question,
+    Taped,
+    canonical,
+    sha256,
+)
 from trading.council.reading import read, schema_of
 from trading.council.rules import RulesCouncil, cannot_judge
 from trading.council.schemas import A, QuantAnswer, Reply, RiskManagerAnswer, Status, StrategistAnswer
@@ -49,7 +58,7 @@ from trading.council.twins import (
     QuantTwin,
     StrategistTwin,
 )
-from trading.events import AgentAnswer, Opinion, Testimony
+from trading.events import AgentAnswer, ModelCall, Opinion, Testimony
 from trading.ports import Brief, Deliberation, Witness
 
 V = TypeVar("V", QuantAnswer, StrategistAnswer)
@@ -80,6 +89,14 @@ class Seats:
     terms: PacketTerms
     monotonic: Callable[[], float]
     deadlines: Deadlines = field(default_factory=Deadlines)
+
+
+class Interrupted(asyncio.CancelledError):
+    """Nobody waits for an answer any more; `calls` are those that were made, which have their price."""
+
+    def __init__(self, calls: tuple[ModelCall, ...] = ()) -> None:
+        super().__init__()
+        self.calls = calls
 
 
 class ModelCouncil:
@@ -134,7 +151,6 @@ class Debate:
         self._witness = witness
         self._ends = seats.monotonic() + seats.deadlines.council
         self._failed: dict[str, str] = {}
-        self._alerts: list[str] = []
         self._stood_in: list[str] = []
 
     async def ruling(self) -> Deliberation:
@@ -180,10 +196,14 @@ class Debate:
         question = self._question(agent, packet)
         try:
             outcome = await self._seats.panel.ask(question, seconds)
-        except asyncio.CancelledError:
-            gone: Asked[A] = _nobody(Status.ERROR, "nobody waited for it any more")
+        except asyncio.CancelledError as cut:
+            made = cut.calls if isinstance(cut, Interrupted) else ()
+            nobody: Asked[A] = _nobody(Status.ERROR, "nobody waited for it any more")
+            gone = Asked(nobody.reply, replace(nobody.outcome, calls=made))
             self._hear(agent, packet, gone, unanswered(agent, gone.reply))
             raise
+        for text in outcome.alerts:
+            self._witness.alerted(text)
         return Asked(_reply_of(question, outcome, kind), outcome)
 
     def _question(self, agent: str, packet: Packet) -> Question:
@@ -198,7 +218,6 @@ class Debate:
     def _hear(self, agent: str, packet: Packet, asked: Asked[A], answer: AgentAnswer) -> None:
         """Keep what an agent said, and remember that it failed."""
         model, prompt = self._seats.models.get(agent), self._seats.prompts[agent]
-        self._alerts += asked.outcome.alerts
         if asked.reply.status not in (Status.OK, Status.ABSTAIN):
             self._failed[agent] = f"{asked.reply.status} ({asked.reply.problem or 'no reason given'})"
         self._witness.heard(
@@ -227,9 +246,7 @@ class Debate:
         if self._stood_in:
             size *= HALF
             reasons = (*reasons, f"Its rules twin voted for the {' and the '.join(self._stood_in)}: at most half size.")
-        return replace(
-            ruling, reasons=reasons, size_multiplier=size, failed=dict(self._failed), alerts=tuple(self._alerts)
-        )
+        return replace(ruling, reasons=reasons, size_multiplier=size, failed=dict(self._failed))
 
 
 @dataclass(frozen=True, slots=True)

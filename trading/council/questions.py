@@ -107,9 +107,21 @@ class Panel(Protocol):
     async def ask(self, question: Question, seconds: float) -> Outcome:
         """An outcome within `seconds`, retries and one repair included; `BadInput` when a cassette does not know it.
 
-        OK is an answer that was read, validated and grounded (`trading.council.reading`).
+        OK is an answer that was read, validated and grounded (`trading.council.reading`). Cancelled, it raises
+        `trading.council.models.Interrupted`.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """A `Panel` for a council that was chosen and lost its models: `problem` says what is missing."""
+
+    problem: str
+
+    async def ask(self, question: Question, seconds: float) -> Outcome:
+        """Nobody answers."""
+        return Outcome(status=Status.QUOTA, problem=self.problem)
 
 
 class Taped:

@@ -6,14 +6,17 @@ Amounts are exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Context, Decimal
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from trading.errors import ConclaveError
 from trading.model import ZERO
+
+T = TypeVar("T")
 
 _EXACT: Final = Context(prec=400)  # digits: no sum of amounts is ever rounded
 
@@ -106,6 +109,7 @@ class Budget:
         self._store = store
         self._wall = wall
         self._open: set[Reservation] = set()
+        self._writing: set[asyncio.Task[Any]] = set()
         self._known: dict[date, Spent] | None = None  # the newest day's sum, for `spent`
 
     async def load(self) -> None:
@@ -114,8 +118,19 @@ class Budget:
         self._remember(today, await self._store.spent(today))
 
     async def reserve(self, tokens: int, usd: Decimal) -> Reservation | None:
-        """Take so much of today's budget; None when not so much is left. Committed when it returns."""
+        """Take so much of today's budget; None when not so much is left. Committed when it returns.
+
+        Cancelled, it gives back what it may have taken: a store that has begun to write is not stopped.
+        """
         _check(tokens, usd)
+        taking = self._start(self._take(tokens, usd))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            self._start(self._give_back(taking)).set_name("budget: give back")
+            raise
+
+    async def _take(self, tokens: int, usd: Decimal) -> Reservation | None:
         day = self._today()
         granted, sum_ = await self._store.add(day, tokens, usd, self.caps)
         self._remember(day, sum_)
@@ -125,9 +140,35 @@ class Budget:
         self._open.add(reservation)
         return reservation
 
+    async def _give_back(self, taking: asyncio.Task[Reservation | None]) -> None:
+        if (reservation := await taking) is not None:
+            await self._settle(reservation, 0, ZERO)
+
     async def settle(self, reservation: Reservation, tokens: int, usd: Decimal) -> None:
-        """What it really came to, on its own day, be it more. A second time changes nothing."""
+        """What it really came to, on its own day, be it more. A second time changes nothing.
+
+        Cancelled, it is settled all the same.
+        """
         _check(tokens, usd)
+        await asyncio.shield(self._start(self._settle(reservation, tokens, usd)))
+
+    async def close(self) -> None:
+        """Returns when nothing is being written any more."""
+        while self._writing:
+            await asyncio.wait(self._writing)
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._writing.add(task)
+        task.add_done_callback(self._written)
+        return task
+
+    def _written(self, task: asyncio.Task[Any]) -> None:
+        self._writing.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever still waits for it hears of it; without it, the sum stays booked
+
+    async def _settle(self, reservation: Reservation, tokens: int, usd: Decimal) -> None:
         if reservation not in self._open:
             return
         self._open.discard(reservation)

@@ -23,6 +23,7 @@ from typing import Final, Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
+from trading.council.models import Interrupted
 from trading.council.questions import AgentModel, Outcome, Question, canonical
 from trading.council.reading import read
 from trading.council.schemas import Status
@@ -184,7 +185,8 @@ class Caller:
     async def ask(self, question: Question, seconds: float) -> Outcome:
         """Ask, read, and if need be repair or ask again, within `seconds`.
 
-        Cancelled, it books the request under way at the most it can cost, and leaves nothing running.
+        Cancelled, it books the request under way at the most it can cost, leaves nothing running and raises
+        `Interrupted` with the calls.
         """
         client = self._clients.get(question.model.provider)
         if client is None:
@@ -194,7 +196,10 @@ class Caller:
             problem = f"{question.model.model} has failed too often: it is left alone for {shut:.0f} s more"
             return Outcome(status=Status.ERROR, problem=problem)
         inquiry = _Inquiry(question, client, self._clock.monotonic() + seconds)
-        return await self._outcome(inquiry, seconds)
+        try:
+            return await self._outcome(inquiry, seconds)
+        except asyncio.CancelledError:
+            raise Interrupted(tuple(inquiry.calls)) from None
 
     async def _outcome(self, inquiry: _Inquiry, seconds: float) -> Outcome:
         status, text, problem = Status.OK, "", ""
@@ -329,7 +334,7 @@ class Caller:
             inquiry.calls.append(self._unanswered(inquiry, request, Unanswered("cut off", timeout=True), spent))
             raise
         except (Unanswered, Refused) as no:
-            spent = request.most if isinstance(no, Unanswered) and no.code < 300 else _NOTHING
+            spent = request.most if isinstance(no, Unanswered) and no.code < 300 and not no.unsent else _NOTHING
             inquiry.calls.append(self._unanswered(inquiry, request, no, spent))
             raise
         finally:

@@ -3,7 +3,8 @@
 A cassette is JSONL, a line for each question: its key (agent, model, schema, prompt and packet, hashed), what was asked
 in words for whoever reads the file, and the outcome whole, with every call. The same question may have been asked more
 than once: its answers come in the order in which they were given, and the last one stays. A question that a cassette
-does not know is an error: nothing is made up.
+does not know is an error: nothing is made up. A question that nobody waited for, or that no budget was left for, has no
+answer and is not on it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,17 @@ from trading.errors import BadInput
 from trading.events import ModelCall, Testimony
 
 VERSION: Final = 1
+_NOBODY_WAITED: Final = frozenset({"nobody waited for it any more", "the program is ending"})
+"""What the council and the models say of a question that was broken off, or not asked, because the asker was gone."""
+_UNFIT: Final = (
+    "other candles, settings, models or prompts than it was recorded with, or another command (council eval asks about "
+    "every candidate, on a flat account; replay and run about what they trade): make one that fits with council eval "
+    "or replay, --council strict --record FILE, on the same candles and settings"
+)
+
+
+class Unrecorded(BadInput):
+    """A question that a cassette does not know."""
 
 
 class Cassette(Taped):
@@ -35,38 +47,64 @@ class Cassette(Taped):
                 key, outcome = _read(line, f"{path}: line {number}")
                 self._answers.setdefault(key, []).append(outcome)
         if not self._answers:
-            raise BadInput(f"{path} holds no answers: record one with main.py replay --record FILE")
+            raise BadInput(f"{path} holds no answers: main.py council eval and replay make one with --record FILE")
+        self._played: set[str] = set()
 
     def __len__(self) -> int:
         return sum(len(answers) for answers in self._answers.values())
 
+    @property
+    def unplayed(self) -> int:
+        """How many of its answers nobody has asked for."""
+        return len(self) - len(self._played)
+
+    def knows(self, question: Question) -> bool:
+        """Is there an answer to exactly this question?"""
+        return question.key in self._answers
+
     async def ask(self, question: Question, seconds: float) -> Outcome:
-        """The recorded outcome; `BadInput` when there is none for exactly this question."""
+        """The recorded outcome; `Unrecorded` when there is none for exactly this question."""
         answers = self._answers.get(question.key)
         if not answers:
             asked = f"the {question.agent.replace('_', ' ')} ({question.model.model}, {question.prompt.name})"
-            why = "other candles, settings, models or prompts than it was recorded with"
-            raise BadInput(f"{self._path} has no answer of {asked} to this candidate: {why}")
-        return answers.pop(0) if len(answers) > 1 else answers[0]
+            raise Unrecorded(f"{self._path} has no answer of {asked} to this candidate: {_UNFIT}")
+        if len(answers) > 1:
+            return answers.pop(0)
+        self._played.add(question.key)
+        return answers[0]
+
+
+def kept(path: Path) -> Cassette | None:
+    """What a file holds that a recording goes on in; None where there is nothing yet."""
+    return Cassette(path) if path.is_file() and path.stat().st_size else None
 
 
 class Recorder(Taped):
-    """A `Panel` that asks another one and writes down every outcome, a line as it comes."""
+    """A `Panel` that asks another one and writes down every outcome, a line as it comes.
 
-    def __init__(self, panel: Panel, path: Path) -> None:
-        self._panel = panel
+    A cassette that is there already goes on where it ended: what it knows has been paid for and is not asked again.
+    What the day's budget does not allow is not written down: with `holes` it is passed on, else it is a `BadInput`.
+    """
+
+    def __init__(self, panel: Panel, path: Path, *, holes: bool = False) -> None:
+        self._panel, self._path, self._holes = panel, path, holes
+        self._before = kept(path)
         try:
-            self._file: TextIO = path.open("w", encoding="ascii")
+            self._file: TextIO = path.open("a", encoding="ascii")
         except OSError as error:
             raise BadInput(f"{path} cannot be written: {error.strerror}") from error
 
     async def ask(self, question: Question, seconds: float) -> Outcome:
-        """The other panel's outcome."""
+        """The outcome on the cassette, else the other panel's."""
+        if self._before is not None and self._before.knows(question):
+            return await self._before.ask(question, seconds)
         outcome = await self._panel.ask(question, seconds)
-        if outcome.status is Status.SKIPPED_BUDGET:
-            raise BadInput(f"{outcome.problem}: a tape with holes is none, raise the caps under council in config.json")
-        self._file.write(cassette_line(question.key, about(question), outcome))
-        self._file.flush()
+        if outcome.status is not Status.SKIPPED_BUDGET:
+            self._file.write(cassette_line(question.key, about(question), outcome))
+            self._file.flush()
+        elif not self._holes:
+            goes_on = f"{self._path} keeps what was said, and the same command goes on there"
+            raise BadInput(f"{outcome.problem}: {goes_on} tomorrow, or with higher caps under council in config.json")
         return outcome
 
     def close(self) -> None:
@@ -85,10 +123,20 @@ def about(question: Question) -> dict[str, str]:
     }
 
 
-def told_line(said: Testimony) -> str:
-    """The line of a question that was asked in a running market; empty where nobody was asked."""
+def left_out(said: Testimony) -> bool:
+    """Was a question of a running market never answered, because no budget was left or nobody waited for it?
+
+    That is no answer: the council decided nothing by it.
+    """
     answer = said.answer
-    if answer.status == Status.ABSTAIN:
+    gone = answer.status == Status.ERROR and answer.text in _NOBODY_WAITED
+    return gone or answer.status == Status.SKIPPED_BUDGET
+
+
+def told_line(said: Testimony) -> str:
+    """The line of a question that was asked in a running market; empty where nobody was asked or has answered."""
+    answer = said.answer
+    if answer.status == Status.ABSTAIN or left_out(said):
         return ""
     asked = {"agent": answer.agent, "provider": said.provider, "model": said.model}
     key = question_key(**asked, schema_hash=said.schema_hash, prompt_hash=said.prompt_hash, packet=said.packet)

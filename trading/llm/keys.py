@@ -198,6 +198,13 @@ class KeyPool:
             self._put(replace(gone, why=f"refused ({code})"))
         await self._save([key])
 
+    async def revive(self) -> None:
+        """Take retired keys into use again: whoever has put their rights right says so by this."""
+        gone = [key for key in self._keys if self._records[key.identity].state == "retired"]
+        for key in gone:
+            self._put(replace(self._records[key.identity], state="healthy", code=0, why="", told=True))
+        await self._save(gone)
+
     def drain_alerts(self) -> tuple[str, ...]:
         """What the owner must do something about, each once: sentences. A kill before the next commit repeats them."""
         now = self._now()

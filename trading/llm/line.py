@@ -25,6 +25,7 @@ import httpx2
 from trading.llm.hints import waiting_hint
 from trading.llm.wire import Refused, Unanswered
 
+MOST_TOKENS: Final = 1_000_000  # no model of today has a longer memory
 LONGEST_BODY: Final = 2 * 1024 * 1024
 """Bytes; an honest answer is a hundredth of it."""
 MESSAGE_CHARS: Final = 200
@@ -80,12 +81,18 @@ class _Bounded(httpx2.AsyncByteStream):
 
 
 async def _hear(response: httpx2.Response) -> None:
-    """Remember the response for the call that it belongs to, before its body is read."""
-    if isinstance(response.stream, httpx2.AsyncByteStream):
-        response.stream = _Bounded(response.stream)
+    """Remember the response for the call that it belongs to, before its body is read.
+
+    Nobody asked for a packed one: it would be unpacked whole, whatever it comes to.
+    """
     heard = _heard.get()
     if heard is not None:
         heard.append(response)
+    if response.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
+        await response.aclose()
+        raise httpx2.DecodingError("a packed body, which was not asked for")
+    if isinstance(response.stream, httpx2.AsyncByteStream):
+        response.stream = _Bounded(response.stream)
 
 
 def is_loopback(url: str) -> bool:
@@ -110,8 +117,8 @@ def text(value: object) -> str:
 
 
 def whole(value: object) -> int | None:
-    """The value if it can be a count."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """The value if it can be a count of tokens."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS else None
 
 
 async def asked(call: Callable[[], Awaitable[T]], *, seconds: float, secret: str, bad_key: str = "") -> T:
@@ -173,12 +180,14 @@ def _failure(heard: _Heard, seconds: float, bad_key: str) -> Refused | Unanswere
     if response is not None and not response.is_success:
         return _of_status(heard, response, bad_key)
     if isinstance(error, TimeoutError | httpx2.TimeoutException):
-        return Unanswered(f"no answer within {seconds:.1f} s", timeout=True)
+        unsent = isinstance(error, httpx2.ConnectTimeout)
+        return Unanswered(f"no answer within {seconds:.1f} s", timeout=True, unsent=unsent)
     if response is not None and not isinstance(error, httpx2.TransportError):
         what = heard.reason() if isinstance(error, httpx2.DecodingError) else heard.said() or "an empty body"
         return Unanswered(f"{response.status_code}: no answer of a model, but {what}", code=response.status_code)
     if isinstance(error, OSError | httpx2.TransportError) and not isinstance(error, httpx2.UnsupportedProtocol):
-        return Unanswered(f"the line broke: {heard.reason()}")
+        unsent = isinstance(error, httpx2.ConnectError | httpx2.ProxyError)
+        return Unanswered(f"the line broke: {heard.reason()}", unsent=unsent)
     return Refused(f"the request could not be made: {heard.reason()}")
 
 

@@ -48,14 +48,18 @@ class ModelReply:
 class Unanswered(Transient):
     """Nothing was answered: a timeout (`code` 0 and `timeout`), a broken line (0), 408, 429 or 5xx. May be tried again.
 
-    `hint` is in seconds from now, None where the provider gives none.
+    `hint` is in seconds from now, None where the provider gives none. `unsent`: nobody was reached, so that nobody can
+    have worked for it.
     """
 
-    def __init__(self, message: str, *, code: int = 0, hint: float | None = None, timeout: bool = False) -> None:
+    def __init__(
+        self, message: str, *, code: int = 0, hint: float | None = None, timeout: bool = False, unsent: bool = False
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.hint = hint
         self.timeout = timeout
+        self.unsent = unsent
 
 
 class Refused(Rejected):

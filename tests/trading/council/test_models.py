@@ -16,7 +16,7 @@ import pytest
 from tests.trading.council.candidates import STRATEGY, TERMS, brief_at, edges, synthetic
 from trading import events as ev
 from trading.council.mirror import packet_from_facts
-from trading.council.models import Deadlines, ModelCouncil, Seats
+from trading.council.models import Deadlines, Interrupted, ModelCouncil, Seats
 from trading.council.prompting import load_prompts
 from trading.council.questions import AgentModel, Outcome, Panel, Question, Taped
 from trading.council.rules import RulesCouncil
@@ -98,7 +98,10 @@ class Known:
         self.asked.append((question.agent, seconds))
         if (takes := self.takes.get(question.agent, 0.0)) > HANGS:
             self.hangs.set()
-        await asyncio.sleep(takes / self.scale)
+        try:
+            await asyncio.sleep(takes / self.scale)
+        except asyncio.CancelledError:
+            raise Interrupted((CALL,)) from None
         status = self.statuses.get(question.agent, Status.OK)
         return well(question) if status is Status.OK else failed(status)
 
@@ -161,6 +164,8 @@ async def test_every_combination_of_failures(mode: str) -> None:
             assert ruling == rules
             ruling = await minutes.all()
         holds(mode, named, ruling)
+        quotas = [agent for agent in ruling.failed if named[agent] is Status.QUOTA]
+        assert minutes.alerts == ["a key is used up"] * len(quotas)
         told(mode, named, minutes.said)
 
 
@@ -176,8 +181,6 @@ def holds(mode: str, statuses: Mapping[str, Status], ruling: Deliberation) -> No
     known = {agent for agent in missing if statuses[agent] is not Status.ABSTAIN}
     assert set(ruling.failed) == (known if asked_last else known - {"risk_manager"})
     assert all(str(statuses[agent]) in why for agent, why in ruling.failed.items())
-    quotas = [agent for agent in ruling.failed if statuses[agent] is Status.QUOTA]
-    assert len(ruling.alerts) == len(quotas)
     if mode != "shadow":
         assert ruling.opinions == (Opinion(council="rules", approved=True, size_modifier=1.0),)
 
@@ -305,6 +308,7 @@ async def test_cancelled(mode: str, hanging: str) -> None:
     assert asyncio.all_tasks() == before
     found = {each.answer.agent: each.answer.status for each in minutes.said}
     assert len(minutes.said) == len(found) == len(panel.asked)
+    assert all(each.calls == (CALL,) for each in minutes.said)
     assert found.pop(hanging) == Status.ERROR
     assert set(found.values()) == {Status.OK}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.trading.llm.test_keys import START, Wall
 from trading.errors import ConclaveError
-from trading.llm.budget import Budget, Caps, MemorySpending, Reservation, Spending
+from trading.llm.budget import Budget, Caps, MemorySpending, Reservation, Spending, Spent
 from trading.model import ZERO
 
 CAPS = Caps(daily_usd=Decimal("1.00"), daily_tokens=100_000)
@@ -51,6 +51,46 @@ async def test_settling_gives_back_what_was_not_spent() -> None:
     await budget.settle(second, 120_000, Decimal("0.7"))
     assert (budget.spent().tokens, str(budget.spent().usd)) == (121_234, "0.7001")
     assert await budget.reserve(1, ZERO) is None
+
+
+class Slow(MemorySpending):
+    """A store that has its own time, as a thread has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began, self.go = asyncio.Event(), asyncio.Event()
+
+    async def add(self, day: date, tokens: int, usd: Decimal, caps: Caps | None) -> tuple[bool, Spent]:
+        """When it is let."""
+        self.began.set()
+        await self.go.wait()
+        return await super().add(day, tokens, usd, caps)
+
+
+async def test_whoever_is_cancelled_while_it_is_written_leaves_nothing_booked() -> None:
+    """What was reserved for a call that is never made is given back, and what is settled is settled."""
+    store = Slow()
+    budget = budget_of(Wall(), store)
+    reserving = asyncio.create_task(budget.reserve(1_000, Decimal("0.1")))
+    await store.began.wait()
+    reserving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reserving
+    store.go.set()
+    await budget.close()
+    assert (await store.spent(START.date())).tokens == 0
+    held = await reserved(budget, 1_000, "0.1")
+    store.began.clear()
+    store.go.clear()
+    settling = asyncio.create_task(budget.settle(held, 10, ZERO))
+    await store.began.wait()
+    settling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await settling
+    store.go.set()
+    await budget.close()
+    assert (await store.spent(START.date())).tokens == 10
+    assert budget.spent().tokens == 10
 
 
 async def test_a_kill_leaves_reservations_spent() -> None:

@@ -13,13 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.trading.council.test_models import Answers, approved_brief, council, well
 from tests.trading.llm.test_caller import QUANT, RISK, question
 from trading.council.questions import Outcome, Question
 from trading.council.schemas import Status
 from trading.errors import BadInput
 from trading.events import AgentAnswer, ModelCall
 from trading.events import Testimony as Said
-from trading.llm.cassette import Cassette, Recorder, about, cassette_line, told_line
+from trading.hearing import Minutes
+from trading.llm.cassette import Cassette, Recorder, about, cassette_line, left_out, told_line
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 counts = st.integers(0, 2**40)
@@ -101,11 +103,65 @@ def test_any_outcome_comes_back_whole(tmp_path_factory: pytest.TempPathFactory, 
     assert path.read_text().count("\n") == 1
 
 
+SKIPPED = Outcome(status=Status.SKIPPED_BUDGET, problem="nothing is left")
+
+
 def test_a_tape_has_no_holes(tmp_path: Path) -> None:
     """What the day's budget does not allow is no answer to keep: recording ends and says what to do."""
-    recorder = Recorder(Saying([Outcome(status=Status.SKIPPED_BUDGET, problem="nothing is left")]), tmp_path / "t")
-    with contextlib.closing(recorder), pytest.raises(BadInput, match="raise the caps"):
+    recorder = Recorder(Saying([SKIPPED]), tmp_path / "t")
+    told = r"nothing is left: .* goes on there .*higher caps"
+    with contextlib.closing(recorder), pytest.raises(BadInput, match=told):
         asyncio.run(recorder.ask(asked(), 1.0))
+
+
+def test_whoever_ends_by_itself_hears_of_the_hole(tmp_path: Path) -> None:
+    """It is passed on, and what was said before it is kept."""
+    path = tmp_path / "t"
+
+    async def record() -> list[Outcome]:
+        with contextlib.closing(Recorder(Saying([GOOD, SKIPPED]), path, holes=True)) as recorder:
+            return [await recorder.ask(asked(packet), 1.0) for packet in ("[1]", "[2]")]
+
+    assert asyncio.run(record()) == [GOOD, SKIPPED]
+    assert path.read_text().count("\n") == 1
+    assert played(path, asked("[1]")) == [GOOD]
+
+
+def test_a_recording_goes_on_where_it_ended(tmp_path: Path) -> None:
+    """What is on the tape was paid for: it is not asked again, not written again, and not lost."""
+    path = recorded(tmp_path / "t", (asked("[1]"), GOOD))
+    panel, other = Saying([Outcome(status=Status.OK, text="new")]), asked("[2]")
+
+    async def record() -> list[Outcome]:
+        with contextlib.closing(Recorder(panel, path)) as recorder:
+            return [await recorder.ask(one, 1.0) for one in (asked("[1]"), other)]
+
+    both = asyncio.run(record())
+    assert (both[0], panel.asked) == (GOOD, [other])
+    assert played(path, asked("[1]"), other) == both
+    assert path.read_text().count("\n") == 2
+
+
+def test_a_recording_never_replaces_what_is_no_cassette(tmp_path: Path) -> None:
+    """A file of something else is refused and stays as it is; an empty one is a beginning."""
+    path = tmp_path / "t"
+    path.write_text("my diary\n")
+    with pytest.raises(BadInput, match="line 1"):
+        Recorder(Saying([]), path)
+    assert path.read_text() == "my diary\n"
+    path.write_text("")
+    Recorder(Saying([]), path).close()
+
+
+def test_what_nobody_asked_for_is_counted(tmp_path: Path) -> None:
+    """A tape that was played to its end has nothing left, also where a question came twice."""
+    path = recorded(tmp_path / "t", (asked(), GOOD), (asked("[1]"), GOOD), (asked(), GOOD))
+    tape = Cassette(path)
+    left = [tape.unplayed]
+    for packet in ("{}", "{}", "{}", "[1]"):
+        asyncio.run(tape.ask(asked(packet), 1.0))
+        left.append(tape.unplayed)
+    assert left == [3, 2, 1, 1, 0]
 
 
 def test_a_repeated_question(tmp_path: Path) -> None:
@@ -129,9 +185,9 @@ def test_a_repeated_question(tmp_path: Path) -> None:
     ],
 )
 def test_what_was_never_asked(tmp_path: Path, other: Question) -> None:
-    """Another packet, model, schema, prompt, agent or provider is another question."""
+    """Another packet, model, schema, prompt, agent or provider is another question; how to make a tape is said."""
     path = recorded(tmp_path / "t", (asked(), GOOD))
-    with pytest.raises(BadInput, match="has no answer of the"):
+    with pytest.raises(BadInput, match=r"has no answer of the .* council eval or replay, .*--record FILE"):
         played(path, other)
 
 
@@ -263,3 +319,40 @@ def test_what_a_run_kept_is_a_cassette_too(tmp_path: Path) -> None:
         Outcome(status=Status.TIMEOUT, problem="no answer within 8 s", calls=failed),
         Outcome(status=Status.ERROR, problem="left alone"),
     ]
+
+
+def test_a_question_without_an_answer_is_left_out(tmp_path: Path) -> None:
+    """No budget was left, or the program was ending: the council decided nothing by it. A failure stays."""
+    paid = (call(status="INVALID", raw="{"),)
+    ended = said("ERROR", "the program is ending")
+    for one in (said("SKIPPED_BUDGET", "no"), said("SKIPPED_BUDGET", "no", paid), ended):
+        assert (told_line(one), left_out(one)) == ("", True)
+    for kept in (said("ERROR", "left alone"), said("TIMEOUT", "no answer within 8 s"), said("QUOTA", "none is left")):
+        assert told_line(kept)
+        assert not left_out(kept)
+    assert not left_out(said("ABSTAIN"))
+
+
+async def test_agents_that_nobody_waited_for_are_left_out() -> None:
+    """As a council tells it that is broken off while its Quant is silent: the Strategist has answered, and stays."""
+    answered, hangs, minutes = asyncio.Event(), asyncio.Event(), Minutes()
+
+    async def strategist(question: Question) -> Outcome:
+        answered.set()
+        return well(question)
+
+    async def quant(question: Question) -> Outcome:
+        await answered.wait()
+        hangs.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    panel = Answers({"quant": quant, "strategist": strategist})
+    asking = asyncio.create_task(council("strict", panel).deliberate(approved_brief(), minutes))
+    await hangs.wait()
+    asking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asking
+    told = {one.answer.agent: (one.answer.status, left_out(one), bool(told_line(one))) for one in minutes.said}
+    assert told["quant"] == ("ERROR", True, False)
+    assert told["strategist"] == ("OK", False, True)

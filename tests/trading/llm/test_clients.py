@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 import json
 import logging
 import random
@@ -18,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tests.trading.llm.loopback import (
     ModelServer,
@@ -351,6 +353,26 @@ async def test_a_line_that_breaks(server: ModelServer, client: LanguageModel, br
     _check_said(error)
 
 
+@pytest.mark.parametrize("code", [200, 503])
+@pytest.mark.parametrize("packing", ["gzip", "deflate", "br", "gzip, gzip"])
+async def test_a_packed_body_is_not_unpacked(
+    server: ModelServer, client: LanguageModel, code: int, packing: str
+) -> None:
+    """A few kilobytes may hold gigabytes, and nobody asked for them packed."""
+
+    async def bomb(_server: ModelServer, _request: web.Request) -> web.StreamResponse:
+        return web.Response(status=code, body=gzip.compress(b"x" * 50_000_000), headers={"content-encoding": packing})
+
+    server.after = bomb
+    begun = time.monotonic()
+    error = await ended(client)
+    assert isinstance(error, Unanswered)
+    assert error.code == code
+    assert code != 200 or "packed" in str(error)
+    assert time.monotonic() - begun < 2.0
+    _check_said(error)
+
+
 async def test_nobody_listens(wire: Wire) -> None:
     """A refused connection is a broken line, at once."""
     async with model_server() as server:
@@ -361,7 +383,7 @@ async def test_nobody_listens(wire: Wire) -> None:
     await client.close()
     assert time.monotonic() - begun < REQUEST.seconds
     assert isinstance(error, Unanswered)
-    assert (error.code, error.timeout) == (0, False)
+    assert (error.code, error.timeout, error.unsent) == (0, False, True)
 
 
 @pytest.mark.parametrize("key", ["", "hf_ab cd", "hf_ab\ncd", "hf_äöü", "hf_ab\x00"])

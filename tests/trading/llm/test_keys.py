@@ -169,6 +169,21 @@ async def test_a_refused_key_is_gone_for_good_and_its_bucket_is_not() -> None:
     assert KeyPool((), MemoryKeys(), wall).wait(HF) is None
 
 
+async def test_a_refused_key_may_be_tried_again() -> None:
+    """Once its owner says so, also in the next process; refused again, it is told again."""
+    wall, store = Wall(), MemoryKeys()
+    pool = pool_of(wall, "a", store=store)
+    for name in ("a1", "a2"):
+        await pool.retire(key_of(pool, name), 403)
+    assert len(pool.drain_alerts()) == 2
+    await pool.revive()
+    again = pool_of(wall, "a", store=store)
+    await again.load()
+    assert [row.state for row in again.report()] == ["healthy", "healthy"]
+    await again.retire(key_of(again, "a1"), 403)
+    assert len(again.drain_alerts()) == 1
+
+
 async def test_a_new_process_knows_what_the_old_one_knew() -> None:
     """Rest, retirement and, after `flush`, uses and what was told; a key that joins a bucket rests with it."""
     wall, store = Wall(), MemoryKeys()

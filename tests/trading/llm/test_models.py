@@ -16,8 +16,9 @@ import pytest
 
 from storage.database import open_database
 from storage.model_state import SqlKeys, SqlSpending
-from tests.trading.llm.loopback import ModelServer, chat, generated, model_server, reset, status
+from tests.trading.llm.loopback import ModelServer, chat, generated, hang, model_server, reset, status
 from tests.trading.llm.test_caller import ANSWER, MANAGER, QUANT, RISK, question
+from trading.council.models import Interrupted
 from trading.council.questions import Outcome
 from trading.council.schemas import Status
 from trading.exchange.bybit.clock import HeardClock
@@ -50,6 +51,7 @@ def models(
 @contextlib.asynccontextmanager
 async def opened(panel: Models) -> AsyncIterator[Models]:
     """Opened and closed."""
+    await panel.ready()  # on a busy machine loading the libraries takes longer than an attempt may
     await panel.open()
     try:
         yield panel
@@ -193,6 +195,49 @@ async def test_nothing_is_asked_without_a_key_or_money() -> None:
         async with opened(models(server, caps=Caps(daily_usd=Decimal("0.000001"), daily_tokens=10**9))) as panel:
             assert (await panel.ask(question(), 5.0)).status is Status.SKIPPED_BUDGET
         assert server.asked == []
+
+
+async def test_a_question_that_nobody_waits_for_any_more_says_what_was_asked() -> None:
+    """Its calls are the price of it: one that failed, one that was cut off."""
+    async with model_server() as server, opened(models(server)) as panel:
+        server.script.extend([status(503), hang])
+        asking = asyncio.create_task(panel.ask(question(), 5.0))
+        await server.was_asked(2)
+        asking.cancel()
+        with pytest.raises(Interrupted) as cut:
+            await asking
+        assert [(call.code, call.status) for call in cut.value.calls] == [(503, "ERROR"), (0, "TIMEOUT")]
+        assert cut.value.calls[1].cost_usd > 0
+        assert spending_of(panel) > 2_000
+
+
+@pytest.mark.parametrize("count", [10**7, 10**19, 10**400])
+async def test_a_count_that_cannot_be_is_not_believed(count: int) -> None:
+    """It neither uses up the day nor ends the program; the cost is estimated and says so."""
+    async with model_server() as server, opened(models(server)) as panel:
+        server.script.append(status(200, chat(ANSWER, usage={"prompt_tokens": count, "completion_tokens": 5})))
+        outcome = await panel.ask(question(), 5.0)
+        assert (outcome.status, outcome.calls[0].tokens_in) == (Status.OK, None)
+        assert "estimated" in outcome.calls[0].problem
+        assert spending_of(panel) < 100
+
+
+class Torn(MemorySpending):
+    """A store that breaks in a way that nobody has thought of."""
+
+    async def add(self, day: date, tokens: int, usd: Decimal, caps: Caps | None) -> tuple[bool, Spent]:
+        """Never."""
+        raise OverflowError("a number that no column holds")
+
+
+async def test_whatever_goes_wrong_is_an_answer_that_failed() -> None:
+    """No exception of any kind comes out to the trader."""
+    async with model_server() as server:
+        async with opened(models(server, Memory(keys=MemoryKeys(), spending=Torn()))) as panel:
+            outcome = await panel.ask(question(), 5.0)
+            assert (outcome.status, outcome.problem) == (Status.ERROR, "asking failed: OverflowError")
+        outcome = await panel.ask(question(), 5.0)
+        assert (outcome.status, outcome.problem) == (Status.ERROR, "the program is ending")
 
 
 async def test_many_at_once_and_then_gone() -> None:

@@ -202,8 +202,8 @@ def _checked(name: str, given: Mapping[str, object], times: object) -> Item:
     options = {option: _option(name, kind, option, value) for option, value in given.items()}
     if str(times) == "forever":
         return Item(name=name, options=options, times=None)
-    if isinstance(times, bool) or not str(times).isdecimal() or int(str(times)) < 1:
-        raise BadInput(f"{name} is repeated a whole number of times or forever, not {times!r}")
+    if isinstance(times, bool) or not re.fullmatch(r"0*[1-9]\d{0,8}", str(times)):
+        raise BadInput(f"{name} is repeated a whole number of times or forever, not {str(times)[:20]!r}")
     return Item(name=name, options=options, times=int(str(times)))
 
 

@@ -73,7 +73,7 @@ class Script:
             source = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise BadInput(f"cannot read the script {path}: {error.strerror}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"{path} is not JSON: {error}") from None
         return cls.of(source)
 

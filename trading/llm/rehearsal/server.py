@@ -197,7 +197,7 @@ class RehearsalServer:
             self.perform(json.loads(await request.read()))
         except BadInput as error:
             return _json({"error": str(error)}, status=400)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return _json({"error": f"the script is not JSON: {error}"}, status=400)
         return _json(self.script.left())
 

@@ -68,6 +68,7 @@ def test_the_nearest_queue_goes_first() -> None:
         ({"qant": ["good"]}, "did you mean quant?"),
         ({"any": 5}, "is a list of items"),
         ([None], "a script item is text"),
+        ([f"good*{'9' * 5000}"], "good is repeated a whole number of times"),
         ([{"item": "429", "wait": 3}], "429 takes retry_after=…, form=…"),
         ({"buckets": {"one": ["402"]}}, "bucket one of a script is an object"),
         ({"buckets": {"one": {"script": ["402"]}}}, "bucket one is written"),
@@ -109,6 +110,9 @@ def test_a_script_from_a_file(tmp_path: Path) -> None:
     path.write_text(json.dumps({"any": ["429(1)*2"]}), encoding="utf-8")
     assert taken(Script.read(path), 2) == ["429(retry_after=1)"] * 2
     path.write_text("{", encoding="utf-8")
+    with pytest.raises(BadInput, match="is not JSON"):
+        Script.read(path)
+    path.write_text("[" * 200_000)
     with pytest.raises(BadInput, match="is not JSON"):
         Script.read(path)
     with pytest.raises(BadInput, match="cannot read the script"):
