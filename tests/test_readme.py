@@ -94,7 +94,7 @@ def link_environment(target: Path) -> None:
 def lay_out_candles(place: Workplace) -> None:
     """The candle files that the README's examples name: five hundred hours each."""
     for symbol in ("BTCUSDT", "ETHUSDT"):
-        synthetic(bars=2_000).to_csv(place.folder / f"{symbol}-15m.csv", index=False)
+        synthetic(bars=1_200).to_csv(place.folder / f"{symbol}-15m.csv", index=False)
 
 
 def phone(port: int) -> list[dict[str, Any]]:

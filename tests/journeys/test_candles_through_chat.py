@@ -161,7 +161,7 @@ def test_ctrl_c_in_the_middle_and_on(place: Place) -> None:
     told_once(*both(place))
 
 
-@pytest.mark.parametrize("council", ["off", "rules"])
+@pytest.mark.parametrize("council", ["off"])
 def test_two_symbols_on_one_account(council: str, place: Place) -> None:
     """Two files, one account, one chat."""
     one, other = lay_out(place, "one.csv"), lay_out(place, "other.csv.gz", seed=6, start=300.0)
@@ -176,7 +176,7 @@ def test_two_symbols_on_one_account(council: str, place: Place) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("council", ["off", "rules"])
+@pytest.mark.parametrize("council", ["rules"])
 def test_recorded_hours(council: str, place: Place, test_data: Path) -> None:
     """Two months of Bybit's hours; the whole of its quarters of an hour is tests/faults, with CONCLAVE_FULL_WIRE=1."""
     whole = pd.read_parquet(test_data / "bybit" / "BTCUSDT-1h-20250924-20260721.parquet")

@@ -2,6 +2,7 @@
 
 What is compared is everything the trader writes down (verdicts, agents' answers, orders, trades), the cards that the
 chat draws of it, and the object of `replay --json`. Nothing serves a model any more when a cassette is played.
+CONCLAVE_FULL_PARITY=1 does it in every mode.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ from research.synthetic import synthetic, write_candles
 from storage.codec import encode
 from tests.faults.markets import LIVELY, words
 from tests.journeys.program import Done, Place, in_process
+from tests.parity.test_replay_parity import FULL
 from tests.stand_ins.rehearsal import Rehearsal, rehearsal
 from trading.events import AgentAnswered, CouncilImpaired, Event, OpinionReached, OrderIntended, VerdictReached
 from trading.model import CandleSeries
 
+WHOLE: Final = pytest.mark.skipif(not FULL, reason="CONCLAVE_FULL_PARITY=1 runs it")
 KNOWN: Final = ("BTCUSDT", "ETHUSDT")
 LOOK: Final = Look(badge="REPLAY")
 RECORDED: Final = {
@@ -199,7 +202,7 @@ def figures(name: str, found: Heard) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("mode", ["strict", "degraded", "shadow"])
+@pytest.mark.parametrize("mode", ["strict", pytest.param("degraded", marks=WHOLE), pytest.param("shadow", marks=WHOLE)])
 def test_a_recorded_year(year: Studio, mode: str) -> None:
     """Verdicts, answers, orders and cards are the same, twice, without any server."""
     recording = year.record(mode)
@@ -215,7 +218,7 @@ def test_a_recorded_year(year: Studio, mode: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("mode", ["strict", "degraded", "shadow"])
+@pytest.mark.parametrize("mode", ["degraded", "shadow", pytest.param("strict", marks=WHOLE)])
 def test_made_up_candles_in_bad_weather(studio: Studio, mode: str) -> None:
     """Answers that fail are on the tape too: every status, every alert and every reason comes again."""
     studio.server.perform({"any": weather(3, 2000)})

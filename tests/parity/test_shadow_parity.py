@@ -36,7 +36,7 @@ from trading.strategy import Strategy
 
 EXACT = 1e-9
 SLICE = 1_500  # bars of a recorded file in the quick test
-LONG_SLICE = sys.maxsize if FULL else 6_000  # and in the slow one
+LONG_SLICE = sys.maxsize if FULL else 3_000  # and in the slow one
 TRADED = ("stop", "take_profit", "trailing", "signal")
 STRATEGIES = ("ema_trend", "mean_reversion")
 SETS = {"ema_trend": 2, "mean_reversion": 4}  # of each kind; a random set of the second seldom trades

@@ -135,6 +135,7 @@ class _Inquiry:
 
     question: Question
     client: LanguageModel
+    begun: float
     deadline: float
     attempt: int = 0
     repaired: bool = False
@@ -195,7 +196,8 @@ class Caller:
         if shut is not None:
             problem = f"{question.model.model} has failed too often: it is left alone for {shut:.0f} s more"
             return Outcome(status=Status.ERROR, problem=problem)
-        inquiry = _Inquiry(question, client, self._clock.monotonic() + seconds)
+        begun = self._clock.monotonic()
+        inquiry = _Inquiry(question, client, begun, begun + seconds)
         try:
             return await self._outcome(inquiry, seconds)
         except asyncio.CancelledError:
@@ -312,7 +314,13 @@ class Caller:
         if no.hint:
             with contextlib.suppress(Transient):
                 await self._keys.cool(key, no.hint, str(no))
-        return _Failed(_status(no), str(no), again=self._breakers.blocked(model) is None)
+        return _Failed(_status(no), self._told(inquiry, no), again=self._breakers.blocked(model) is None)
+
+    def _told(self, inquiry: _Inquiry, no: Unanswered) -> str:
+        """What happened; of a second attempt that ran out of time, what both of them took."""
+        if not no.timeout or inquiry.attempt < 2:
+            return str(no)
+        return f"no answer in {inquiry.attempt} attempts, {self._clock.monotonic() - inquiry.begun:.1f} s together"
 
     async def _requested(
         self, inquiry: _Inquiry, key: Key, repair: tuple[str, str] | None

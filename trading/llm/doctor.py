@@ -233,7 +233,7 @@ def _decision(asked: Sequence[_Asked], caps: Caps | None) -> Finding:
     tokens = [each.tokens for each in asked]
     whole = None if any(each is None for each in tokens) else sum(each or 0 for each in tokens)
     if len(asked) < len(TITLES) or any(each.answer is None for each in asked):
-        return Finding(name="one decision", ok=False, text=f"not all three answered; {cost:f} USD for those who did")
+        return Finding(name="one decision", ok=False, text=f"not all three answered: asking cost {cost:f} USD")
     text = f"{cost:f} USD" + (", tokens not all reported" if whole is None else f" and {whole:,} tokens")
     if caps is None:
         return Finding(name="one decision", ok=True, text=text)

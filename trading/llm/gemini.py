@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -87,6 +88,8 @@ def _connected(base_url: str) -> _Open:
     """Blocks while the library is imported and the certificates are read."""
     from trading.llm.line import Line
 
+    # It warns of keys in the environment, as if it used them.
+    logging.getLogger("google_genai._api_client").setLevel(logging.ERROR)
     _rehearse()
     line = Line(base_url)
     return _Open(_client(base_url, line), line)

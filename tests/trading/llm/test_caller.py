@@ -468,6 +468,7 @@ async def test_two_attempts_that_hang_end_in_timeout(desk: Desk, stalling: Reply
     outcome = await desk.ask(stalling, stalling)
     assert 1.15 < time.monotonic() - begun < 2.2
     assert outcome.status is Status.TIMEOUT
+    assert outcome.problem.startswith("no answer in 2 attempts, 1.")
     assert seen(outcome) == [(1, False, "TIMEOUT", 0), (2, False, "TIMEOUT", 0)]
     assert desk.budget.spent().usd == sum(call.cost_usd for call in outcome.calls) > 0
 
