@@ -1367,13 +1367,14 @@ async def warmed_up(
 
     wanted = BySymbol.wanted(plan.config.strategy_for, plan.symbols)
     known: list[CandleSeries] = []
-    newest: datetime | None = book.last_close
+    # Killed before the first close was dealt with, there was a session all the same, which missed it.
+    dealt_with = newest = book.last_close or book.since
     late: dict[datetime, list[Candle]] = {}
     for symbol in plan.symbols:
         series = await floor.market.history(symbol, wanted)
         done = len(series)
-        if book.last_close is not None:
-            done = int(np.searchsorted(series.timestamp, millis(book.last_close - plan.interval), "right"))
+        if dealt_with is not None:
+            done = int(np.searchsorted(series.timestamp, millis(dealt_with - plan.interval), "right"))
         known.append(series.between(0, done))
         if len(series):
             newest = max(filter(None, (newest, series.candle(len(series) - 1).close_time)))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PRICES = ("open", "high", "low", "close")
 COLUMNS = ("timestamp", *PRICES, "volume")
+WORTH_THREADS = 4_000_000  # bytes; a program that ends at once must not find threads that have just begun
 DEFAULT_SYMBOL = "BTCUSDT"
 MINUTE = 60_000
 SETTLEMENT = 8 * 60 * MINUTE
@@ -193,7 +194,7 @@ def _read_parquet(path: Path, content: bytes, wanted: Sequence[str]) -> pa.Table
     try:
         file = parquet.ParquetFile(pa.BufferReader(content))
         _check_names(path, file.schema_arrow.names, wanted)
-        return file.read(columns=list(wanted))
+        return file.read(columns=list(wanted), use_threads=len(content) > WORTH_THREADS)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:  # names and sizes can be damaged, too
         raise _refusal(path, "is not a readable Parquet file: download or write it again") from error
 

@@ -146,7 +146,8 @@ class Book:
     `settings` lie over those of config.json, `muted` symbols get no new entries. `commands` are requests that have
     ended, `progress` is what those that have not ended have done. `council` is the mode that was chosen in the chat
     (empty: none was), `impaired` its agents that were told not to answer. `debated` are candidates before the council,
-    `followed` those whose outcome is not known yet, as they were at their decision.
+    `followed` those whose outcome is not known yet, as they were at their decision. `since` is when the account's first
+    session began, `last_close` the last one that was dealt with.
     """
 
     initial_equity: Decimal
@@ -162,6 +163,7 @@ class Book:
     equity: float = 0.0
     peak: float = 0.0
     closes: dict[str, float] = field(default_factory=dict)
+    since: datetime | None = None
     last_close: datetime | None = None
     last_loss: dict[str, datetime] = field(default_factory=dict)
     booked: OrderedDict[str, None] = field(default_factory=OrderedDict)
@@ -289,6 +291,7 @@ class Book:
             self.cash += event.initial_equity - self.initial_equity
             self.initial_equity = event.initial_equity
             self.equity = self.peak = float(self.initial_equity)
+            self.since = event.at
         self.badge = event.badge
 
     def _proposed(self, event: ev.CandidateProposed) -> None:

@@ -461,8 +461,9 @@ def impaired_and_recovered(stage: Stage) -> None:
 def in_the_shadow(stage: Stage) -> None:
     """The rules decide at once; what the models would have done comes to the same card when they have said it."""
     there, running = stage.scene, stage.running
+    before = there.of("CouncilModeChanged")[-1].seq
     tapped(running, "/mode shadow", "Council shadow")
-    there.next_of(running, "CouncilModeChanged", there.of("CouncilModeChanged")[-1].seq)
+    there.next_of(running, "CouncilModeChanged", before)
     there.models.perform({"quant": ["late(2)*forever"]})
     verdict = there.next_of(running, "VerdictReached", there.end)
     assert (verdict.body["council"], verdict.body["debated"]) == ("shadow", False)
@@ -484,8 +485,9 @@ def degraded(stage: Stage) -> None:
     """A Quant that hangs is replaced at half size at most; without a Risk Manager there is no trade."""
     there, running = stage.scene, stage.running
     there.models.perform({})
+    before = there.of("CouncilModeChanged")[-1].seq
     running.say("/mode degraded")  # stricter than the rules: no yes is needed
-    there.next_of(running, "CouncilModeChanged", there.of("CouncilModeChanged")[-1].seq)
+    there.next_of(running, "CouncilModeChanged", before)
     there.models.perform({"quant": ["hang*forever"]})
     debates = [there.debate(running, there.end)]
     assert debates[0].statuses["quant"] == TIMEOUT, debates[0].statuses
@@ -506,8 +508,9 @@ def degraded(stage: Stage) -> None:
 def nobody(stage: Stage) -> None:
     """Without a council every candidate is traded, after the owner's yes."""
     there, running = stage.scene, stage.running
+    before = there.of("CouncilModeChanged")[-1].seq
     tapped(running, "/mode off", "Council off")
-    there.next_of(running, "CouncilModeChanged", there.of("CouncilModeChanged")[-1].seq)
+    there.next_of(running, "CouncilModeChanged", before)
     heard = len(there.models.log())
     verdict = there.next_of(running, "VerdictReached", there.end)
     assert (verdict.body["council"], verdict.body["approved"], verdict.body["answers"]) == ("off", True, [])
@@ -517,8 +520,9 @@ def nobody(stage: Stage) -> None:
 def left_while_overheard(stage: Stage) -> None:
     """Ctrl-C while models are heard beside the rules and somebody asks as well: nothing is left behind."""
     there, running = stage.scene, stage.running
+    before = there.of("CouncilModeChanged")[-1].seq
     running.say("/mode shadow")  # stricter than nobody
-    there.next_of(running, "CouncilModeChanged", there.of("CouncilModeChanged")[-1].seq)
+    there.next_of(running, "CouncilModeChanged", before)
     there.models.perform({"any": ["hang*forever"]})
     there.next_of(running, "VerdictReached", there.end)
     running.say("/ask BTC long")

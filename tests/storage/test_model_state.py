@@ -17,8 +17,9 @@ import pytest
 from storage.database import Database, open_database
 from storage.model_state import SqlKeys, SqlSpending
 from tests.storage import samples
-from trading.llm.budget import Budget, Caps, MemorySpending, SpendingStore, Spent
-from trading.llm.keys import Key, KeyPool, KeyRecord, MemoryKeys, PoolStore
+from tests.trading.llm.in_memory import MemoryKeys, MemorySpending
+from trading.llm.budget import Budget, Caps, SpendingStore, Spent
+from trading.llm.keys import Key, KeyPool, KeyRecord, PoolStore
 from trading.model import ZERO
 
 CAPS = Caps(daily_usd=Decimal("1.00"), daily_tokens=100_000)

@@ -74,6 +74,15 @@ def two_at_once(bars: int = 6) -> Stage:
     return Stage(series=[btc, eth], said=said, rules=TRAILED, instruments=RULES)
 
 
+async def asked_about_btc(world: World, council: Debates) -> None:
+    """Of two at once the first edge is ETH's own: it passes, and the council hangs at the next one."""
+    if not await world.said(ev.StopMoved):
+        council.asked.clear()
+        first, council.go = council.go, asyncio.Event()
+        first.set()
+        await council.asked.wait()
+
+
 def one_edge(bars: int = 6) -> Stage:
     """BTC has its edge at row 1."""
     series = series_of([FLAT] * bars)
@@ -129,11 +138,7 @@ async def test_what_is_open_is_protected_before_the_council_is_asked() -> None:
     """The stop of another symbol has moved at this very close, although its turn comes after the hanging one."""
     council = Debates()
     async with debating(two_at_once(), council) as (world, session, _):
-        if not await world.said(ev.StopMoved):  # the first edge is ETH's own
-            council.asked.clear()
-            council.go.set()
-            await council.asked.wait()
-            council.go.clear()
+        await asked_about_btc(world, council)
         (moved,) = await world.said(ev.StopMoved)
         assert moved.symbol == ETH
         assert moved.new > moved.old
@@ -327,11 +332,7 @@ async def test_a_stop_moves_to_break_even_while_the_council_deliberates() -> Non
     council = Debates()
     stage = two_at_once()
     async with debating(stage, council) as (world, session, _):
-        if not await world.said(ev.StopMoved):  # the first edge is ETH's own
-            council.asked.clear()
-            first, council.go = council.go, asyncio.Event()
-            first.set()
-            await council.asked.wait()
+        await asked_about_btc(world, council)
         session.trader.submit(ev.MoveToBreakeven(symbol=ETH, by="ann", command="c1"))
         await until(world, lambda: _has(world, ev.CommandDone))
         assert not [each for each in await world.said(ev.VerdictReached) if each.symbol == BTC]

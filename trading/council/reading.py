@@ -80,8 +80,12 @@ def cited(answer: Answer) -> tuple[Evidence, ...]:
 
 
 def _refused(problems: list[str]) -> Read:
-    plain = dict.fromkeys(_printable(problem)[:MAX_PROBLEM_CHARS] for problem in problems)
-    return Read(answer=None, problems=tuple(plain)[:MAX_PROBLEMS])
+    plain: dict[str, None] = {}
+    for problem in problems:
+        if len(plain) == MAX_PROBLEMS:
+            break
+        plain[_printable(problem[: 2 * MAX_PROBLEM_CHARS])[:MAX_PROBLEM_CHARS]] = None
+    return Read(answer=None, problems=tuple(plain))
 
 
 def _printable(text: str) -> str:

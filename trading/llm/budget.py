@@ -79,26 +79,6 @@ class SpendingStore(Protocol):
         ...
 
 
-class MemorySpending:
-    """`SpendingStore` for a run that leaves nothing behind."""
-
-    def __init__(self) -> None:
-        self._days: dict[date, Spent] = {}
-
-    async def spent(self, day: date) -> Spent:
-        """The sum of a day."""
-        return self._days.get(day, Spent())
-
-    async def add(self, day: date, tokens: int, usd: Decimal, caps: Caps | None) -> tuple[bool, Spent]:
-        """Add unless it would be too much."""
-        before = self._days.get(day, Spent())
-        after = before.plus(tokens, usd)
-        if caps is not None and not after.within(caps):
-            return False, before
-        self._days[day] = after
-        return True, after
-
-
 class Budget:
     """Keeps a day's calls under its caps; `wall` is aware UTC."""
 

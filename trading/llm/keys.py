@@ -97,21 +97,6 @@ class PoolStore(Protocol):
         ...
 
 
-class MemoryKeys:
-    """`PoolStore` for a run that leaves nothing behind."""
-
-    def __init__(self) -> None:
-        self._records: dict[tuple[str, str], KeyRecord] = {}
-
-    async def load(self) -> Sequence[KeyRecord]:
-        """Every record there is."""
-        return list(self._records.values())
-
-    async def save(self, records: Sequence[KeyRecord]) -> None:
-        """Replace these."""
-        self._records.update({record.identity: record for record in records})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyReport:
     """A key as `doctor` and `health` show it. `seconds` are those of rest that are left; `uses` are of all time."""

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.trading.llm.in_memory import MemorySpending
 from tests.trading.llm.test_keys import START, Wall
 from trading.errors import ConclaveError
-from trading.llm.budget import Budget, Caps, MemorySpending, Reservation, Spending, Spent
+from trading.llm.budget import Budget, Caps, Reservation, Spending, Spent
 from trading.model import ZERO
 
 CAPS = Caps(daily_usd=Decimal("1.00"), daily_tokens=100_000)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.trading.llm.in_memory import MemoryKeys, MemorySpending
 from tests.trading.llm.loopback import (
     ModelServer,
     Reply,
@@ -34,12 +35,12 @@ from trading.council.questions import AgentModel, Outcome, Prompt, Question
 from trading.council.reading import schema_of
 from trading.council.schemas import Facts, Status
 from trading.llm.breaker import REST, Breakers
-from trading.llm.budget import Budget, Caps, MemorySpending
+from trading.llm.budget import Budget, Caps
 from trading.llm.caller import LIMIT_REST, Caller, Patience
 from trading.llm.doctor import practice
 from trading.llm.gemini import Gemini
 from trading.llm.huggingface import HuggingFace
-from trading.llm.keys import DRAIN_SECONDS, Key, KeyPool, MemoryKeys
+from trading.llm.keys import DRAIN_SECONDS, Key, KeyPool
 from trading.llm.rehearsal.items import BODIES, KINDS, SPOILT, WORDS
 from trading.llm.rehearsal.server import RehearsalServer
 from trading.llm.wire import LanguageModel

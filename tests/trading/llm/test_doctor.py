@@ -16,6 +16,7 @@ import pytest
 
 from bot.settings import read_config
 from tests.structure import ROOT
+from tests.trading.llm.in_memory import MemoryKeys, MemorySpending
 from trading.council.mirror import ask_twins, mirrored_packet, packet_from_facts
 from trading.council.models import NEEDS
 from trading.council.prompting import load_prompts
@@ -23,10 +24,10 @@ from trading.council.questions import Outcome, Panel, Question
 from trading.council.schemas import Status
 from trading.events import ModelCall
 from trading.exchange.bybit.clock import HeardClock
-from trading.llm.budget import Caps, MemorySpending
+from trading.llm.budget import Caps
 from trading.llm.caller import Patience
 from trading.llm.doctor import TITLES, Examined, Finding, examine, fit, practice
-from trading.llm.keys import KeyReport, MemoryKeys, keys_of
+from trading.llm.keys import KeyReport, keys_of
 from trading.llm.models import Memory, Models
 from trading.llm.rehearsal.server import RehearsalServer
 

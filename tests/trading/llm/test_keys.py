@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.trading.llm.in_memory import MemoryKeys
 from trading.errors import BadInput, Transient
-from trading.llm.keys import DRAIN_SECONDS, LONGEST_REST, Key, KeyPool, KeyRecord, MemoryKeys, keys_of
+from trading.llm.keys import DRAIN_SECONDS, LONGEST_REST, Key, KeyPool, KeyRecord, keys_of
 
 START = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 HF, GEMINI = "huggingface", "gemini"

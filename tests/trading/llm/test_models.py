@@ -16,15 +16,16 @@ import pytest
 
 from storage.database import open_database
 from storage.model_state import SqlKeys, SqlSpending
+from tests.trading.llm.in_memory import MemoryKeys, MemorySpending
 from tests.trading.llm.loopback import ModelServer, chat, generated, hang, model_server, reset, status
 from tests.trading.llm.test_caller import ANSWER, MANAGER, QUANT, RISK, question
 from trading.council.models import Interrupted
 from trading.council.questions import Outcome
 from trading.council.schemas import Status
 from trading.exchange.bybit.clock import HeardClock
-from trading.llm.budget import Caps, MemorySpending, Spent
+from trading.llm.budget import Caps, Spent
 from trading.llm.caller import Patience
-from trading.llm.keys import Key, MemoryKeys, keys_of
+from trading.llm.keys import Key, keys_of
 from trading.llm.models import Memory, Models
 
 HF: Final = ("hf_firstAccountsOnlyKey0001", "hf_secondAccountsOnlyKey0002")
