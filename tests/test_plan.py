@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import main
 from bot.settings import read_settings
+from research.synthetic import synthetic
 from tests.parity.plain import DEFAULTS_OF
 from trading.errors import BadInput
+from trading.model import CandleSeries
+from trading.portfolio import Book
 from trading.signals import BySymbol, RollingWindow
 
 OWN = {"name": "mean_reversion", "bb_period": 30, "knife_lookback": 5, "knife_atr": 2.0}
@@ -83,3 +89,27 @@ def test_the_longest_look_back_decides_the_history(folder: Path) -> None:
     wanted = BySymbol.wanted(plan.config.strategy_for, plan.symbols)
     assert wanted == RollingWindow.wanted(plan.config.strategy_for("ETHUSDT"))
     assert wanted > RollingWindow.wanted(plan.config.strategy_for("BTCUSDT"))
+
+
+async def test_a_close_before_the_first_mark_is_not_history(folder: Path) -> None:
+    """A session that was killed before it had dealt with any close has missed those since its start."""
+    series = synthetic("BTCUSDT", seed=3, bars=60)
+    plan = replace(plan_of(folder), symbols=("BTCUSDT",), interval=series.interval)
+
+    class Past:
+        """An exchange that remembers one series."""
+
+        async def history(self, symbol: str, bars: int) -> CandleSeries:
+            """All of it."""
+            return series
+
+    floor: Any = SimpleNamespace(market=Past())
+    book = Book.opening(Decimal(10_000))
+    source, missed, newest = await main.warmed_up(plan, floor, book)
+    assert (len(missed), newest) == (0, series.candle(59).close_time)
+    book.since = series.candle(56).close_time
+    source, missed, newest = await main.warmed_up(plan, floor, book)
+    assert [(each.close_time, each.late) for each in missed] == [
+        (series.candle(row).close_time, row != 59) for row in (57, 58, 59)
+    ]
+    assert source.window("BTCUSDT", 1).candle(0) == series.candle(56)
