@@ -213,23 +213,6 @@ class Hearing:
         return True
 
 
-async def judge(
-    asked: Iterable[Candidate], council: Council, *, others: Mapping[str, Council] | None = None
-) -> list[Judged]:
-    """What a council says of every candidate that the first guard lets through, and the others of the same ones.
-
-    What the council itself says that others think is told under their names, too; what models conclude after their
-    council has answered is not waited for. It ends where the day's budget does; `Unrecorded` from a cassette.
-    """
-    hearing = Hearing(council, others)
-    for candidate in asked:
-        if not await hearing.hear(candidate):
-            break
-    if hearing.missed:
-        raise hearing.missed
-    return hearing.rows
-
-
 def judged(
     candidate: Candidate, council: str, ruling: Deliberation, minutes: Minutes, others: Mapping[str, float]
 ) -> Judged:

@@ -19,7 +19,7 @@ Word = Literal["helps", "hurts", "insufficient evidence"]
 MOST_NEEDED: Final = 100_000
 """`Grade.needed` goes no further and then means more than this: nobody waits for more."""
 TWIN_SHARE: Final = 0.5
-"""Of the size, where a twin stood in: `trading.council.models.HALF`, which is not worth its imports here."""
+"""Of the size, where a rules twin has voted in the place of a model."""
 _EXACT: Final = Context(prec=400)  # digits: no sum of amounts is ever rounded
 STATUSES: Final = ("OK", "ABSTAIN", "INVALID", "TIMEOUT", "QUOTA", "ERROR", "SKIPPED_BUDGET")
 

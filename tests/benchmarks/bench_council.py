@@ -23,10 +23,11 @@ from functools import partial
 from pathlib import Path
 
 from bot.settings import read_config
-from research.candidates import Candidate, Track, candidates, judge
+from research.candidates import Candidate, Track, candidates
 from storage.database import open_database
 from storage.model_state import SqlKeys, SqlSpending
 from tests.benchmarks import Figure, benchmark
+from tests.research.hearings import judge
 from tests.stand_ins.rehearsal import KEYS, rehearsal
 from tests.structure import ROOT
 from tests.trading.council.candidates import (

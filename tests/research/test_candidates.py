@@ -18,12 +18,13 @@ import numpy as np
 import pytest
 
 from research.backtest import backtest, strategy_of, trade_rows
-from research.candidates import Candidate, Estimator, Hearing, Track, candidates, judge
+from research.candidates import Candidate, Estimator, Hearing, Track, candidates
 from research.candles import load_candles
 from research.sources import resampled
 from tests.parity.laboratory import candle_series, values_of
 from tests.parity.series import KINDS, random_params
 from tests.parity.test_shadow_parity import terms_of
+from tests.research.hearings import judge
 from tests.trading.council.test_models import MODELS, well
 from tests.trading.rig import random_series
 from trading import events as ev  # pytest takes any name that begins with Test for a test

@@ -23,7 +23,6 @@ from storage.queries import Records
 from tests.storage import samples
 from tests.storage.samples import agent_answer, answered, model_call
 from trading import events
-from trading.council.models import HALF
 from trading.events import AgentAnswer, Event, VerdictReached
 from trading.grades import TWIN_SHARE, AgentCost, Ballot, Judged, paid
 from trading.model import Side, millis
@@ -223,7 +222,7 @@ async def test_what_ends_a_candidate_after_the_council_is_not_its_veto(db: Datab
     ended = [decided(1, "degraded", *VOICES, gate=gate), twin, decided(2, "degraded", *VOICES, gate=gate)]
     await journal_of(db).append([*ended, decided(3, "degraded", *VOICES[:2], gate=gate)])
     assert [row.weight for row in await graded(db)] == [0.6, 0.3, 0.0]
-    assert TWIN_SHARE == HALF
+    assert TWIN_SHARE == 0.5
 
 
 async def test_only_what_reached_the_council_is_judged(db: Database) -> None:

@@ -59,11 +59,11 @@ from trading.council.twins import (
     StrategistTwin,
 )
 from trading.events import AgentAnswer, ModelCall, Opinion, Testimony
+from trading.grades import TWIN_SHARE
 from trading.ports import Brief, Deliberation, Witness
 
 V = TypeVar("V", QuantAnswer, StrategistAnswer)
 NAMES: Final = {QUANT: "Quant", STRATEGIST: "Strategist"}
-HALF: Final = 0.5  # of the size, where a twin has voted for a model
 NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     QUANT: QUANT_NEEDS,
     STRATEGIST: STRATEGIST_NEEDS,
@@ -244,7 +244,7 @@ class Debate:
     def _concluded(self, ruling: Deliberation) -> Deliberation:
         reasons, size = ruling.reasons, ruling.size_multiplier
         if self._stood_in:
-            size *= HALF
+            size *= TWIN_SHARE
             reasons = (*reasons, f"Its rules twin voted for the {' and the '.join(self._stood_in)}: at most half size.")
         return replace(ruling, reasons=reasons, size_multiplier=size, failed=dict(self._failed))
 
